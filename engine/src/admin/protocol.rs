@@ -1,0 +1,321 @@
+//! What the lines on `DATA/admin.sock` say.
+//!
+//! ```text
+//! → {"op":"volume-create","name":"vm1","size_bytes":1073741824}
+//! ← {"progress":{"what":"…","done":1,"total":4}}          any number of these
+//! ← {"ok":{"kind":"volume","id":1,"name":"vm1", …}}       one of these two
+//! ← {"error":{"code":"volume-exists","message":"…"}}
+//! ```
+//!
+//! Names and codes are stable; fields are only ever added, with a default.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::report::{DeviceReport, StatsReport, StatusReport, TraceReport, VolumeReport};
+
+/// Name of the socket in a data directory.
+pub const SOCKET_NAME: &str = "admin.sock";
+/// Longest request line in bytes, newline included.
+pub const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// Longest reply line in bytes, newline included: room for ten thousands of volumes.
+pub const MAX_REPLY_BYTES: usize = 16 << 20;
+
+/// Who decides what is staged ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrefetchKind {
+    /// The trained model.
+    #[default]
+    Lstm,
+    /// The next fragments of a sequential stream.
+    Readahead,
+    /// Nothing is staged ahead.
+    None,
+}
+
+impl std::fmt::Display for PrefetchKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PrefetchKind::Lstm => "lstm",
+            PrefetchKind::Readahead => "readahead",
+            PrefetchKind::None => "none",
+        })
+    }
+}
+
+impl std::str::FromStr for PrefetchKind {
+    type Err = UnknownPrefetch;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPrefetch> {
+        match text {
+            "lstm" => Ok(PrefetchKind::Lstm),
+            "readahead" => Ok(PrefetchKind::Readahead),
+            "none" => Ok(PrefetchKind::None),
+            _ => Err(UnknownPrefetch),
+        }
+    }
+}
+
+/// Not the name of a prefetcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected lstm, readahead or none")]
+pub struct UnknownPrefetch;
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AdminRequest {
+    /// → [`AdminResponse::Status`].
+    Status,
+    /// → [`AdminResponse::Volume`].
+    VolumeCreate {
+        /// Unique in the pool.
+        name: String,
+        /// Presented size in bytes, a multiple of the block size.
+        size_bytes: u64,
+        /// Bytes of a fragment; the pool's `fragment_size` if absent.
+        #[serde(default)]
+        fragment_size: Option<u64>,
+        /// 512 or 4096; 512 if absent.
+        #[serde(default)]
+        block_bytes: Option<u32>,
+        /// Refuse writes.
+        #[serde(default)]
+        read_only: bool,
+    },
+    /// → [`AdminResponse::Volumes`], sorted by name.
+    VolumeList,
+    /// → [`AdminResponse::Volume`].
+    VolumeShow {
+        /// The volume.
+        name: String,
+    },
+    /// → [`AdminResponse::Volume`] with the new size.
+    VolumeResize {
+        /// The volume.
+        name: String,
+        /// New size in bytes.
+        size_bytes: u64,
+        /// Shrink although the cut-off range is lost.
+        #[serde(default)]
+        force: bool,
+    },
+    /// → [`AdminResponse::Done`].
+    VolumeDelete {
+        /// The volume.
+        name: String,
+    },
+    /// Moves every fragment of the volume to the cold tier and drops its fast
+    /// copies and stages, so that a measurement starts cold.
+    /// → [`AdminResponse::Done`], with progress.
+    VolumeSpill {
+        /// The volume.
+        name: String,
+    },
+    /// → [`AdminResponse::Devices`], in pool order.
+    DeviceList,
+    /// → [`AdminResponse::Stats`].
+    Stats {
+        /// Start counting from zero after this report.
+        #[serde(default)]
+        reset: bool,
+    },
+    /// Switches prefetching; absent settings stay. → [`AdminResponse::Done`].
+    SetPrefetch {
+        /// Who decides.
+        kind: PrefetchKind,
+        /// Fragments ahead at most.
+        #[serde(default)]
+        depth: Option<u32>,
+        /// Least probability that is staged, 0 to 1.
+        #[serde(default)]
+        threshold: Option<f32>,
+        /// Bytes that stages may hold, all cores together.
+        #[serde(default)]
+        budget_bytes: Option<u64>,
+    },
+    /// Starts writing the served I/O to a trace file. → [`AdminResponse::Done`].
+    TraceStart {
+        /// Absolute path on the server's host; must not exist.
+        path: PathBuf,
+        /// Only this volume.
+        #[serde(default)]
+        volume: Option<String>,
+    },
+    /// Ends the trace. → [`AdminResponse::Trace`].
+    TraceStop,
+    /// Makes everything completed durable. → [`AdminResponse::Done`].
+    Flush,
+    /// Drain, flush, checkpoint and exit; the reply comes before the exit.
+    /// → [`AdminResponse::Done`].
+    Stop,
+}
+
+/// A line of a long operation: `done` of `total`, in the unit that `what` names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is counted, for example "fragments spilled".
+    pub what: String,
+    /// So far.
+    pub done: u64,
+    /// In all; 0 if unknown.
+    pub total: u64,
+}
+
+/// The good end of a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum AdminResponse {
+    /// It is done, and there is nothing to say.
+    Done,
+    /// The server.
+    Status(StatusReport),
+    /// One volume.
+    Volume(VolumeReport),
+    /// All volumes.
+    Volumes {
+        /// Sorted by name.
+        volumes: Vec<VolumeReport>,
+    },
+    /// All devices.
+    Devices {
+        /// In pool order.
+        devices: Vec<DeviceReport>,
+    },
+    /// Counters.
+    Stats(StatsReport),
+    /// A finished trace.
+    Trace(TraceReport),
+}
+
+/// The stable name of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// The line is no request, or a value in it is out of range.
+    BadRequest,
+    /// The name is taken.
+    VolumeExists,
+    /// No volume of that name.
+    VolumeNotFound,
+    /// Clients have it open.
+    VolumeInUse,
+    /// Shrinking loses data: it must be forced.
+    ShrinkNeedsForce,
+    /// No such device.
+    DeviceNotFound,
+    /// The pool is full.
+    NoSpace,
+    /// A trace is being recorded already.
+    TraceRunning,
+    /// No trace is being recorded.
+    TraceNotRunning,
+    /// A device or file failed.
+    Io,
+    /// The server is stopping.
+    Stopping,
+    /// A code that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The bad end of a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct AdminError {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people; names the thing.
+    pub message: String,
+}
+
+impl AdminError {
+    /// An error with its message.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// A line from the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// More lines follow.
+    Progress(Progress),
+    /// The last line.
+    Ok(AdminResponse),
+    /// The last line.
+    Error(AdminError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names on the wire are a promise to scripts: golden lines.
+    #[test]
+    fn requests_keep_their_wire_form() {
+        let cases = [
+            (AdminRequest::Status, r#"{"op":"status"}"#),
+            (AdminRequest::Stats { reset: true }, r#"{"op":"stats","reset":true}"#),
+            (
+                AdminRequest::VolumeResize { name: "a".into(), size_bytes: 8, force: false },
+                r#"{"op":"volume-resize","name":"a","size_bytes":8,"force":false}"#,
+            ),
+            (
+                AdminRequest::VolumeDelete { name: "ä\n".into() },
+                r#"{"op":"volume-delete","name":"ä\n"}"#,
+            ),
+        ];
+        for (request, line) in cases {
+            assert_eq!(serde_json::to_string(&request).unwrap(), line);
+            assert_eq!(serde_json::from_str::<AdminRequest>(line).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn absent_fields_have_defaults_and_unknown_ones_are_refused() {
+        let line = r#"{"op":"volume-create","name":"a","size_bytes":4096}"#;
+        let AdminRequest::VolumeCreate { fragment_size, block_bytes, read_only, .. } =
+            serde_json::from_str(line).unwrap()
+        else {
+            panic!("another request");
+        };
+        assert_eq!((fragment_size, block_bytes, read_only), (None, None, false));
+        for bad in [
+            r#"{"op":"status","x":1,"op":"status"}"#,
+            r#"{"op":"volume-show"}"#,
+            r#"{"op":"volume-show","name":"a","nmae":"b"}"#,
+            r#"{"op":"reboot"}"#,
+            r#"{"op":"volume-resize","name":"a","size_bytes":-1}"#,
+            "[]",
+        ] {
+            assert!(serde_json::from_str::<AdminRequest>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn replies_round_trip() {
+        let replies = [
+            Reply::Progress(Progress { what: "fragments".into(), done: 1, total: 2 }),
+            Reply::Ok(AdminResponse::Done),
+            Reply::Ok(AdminResponse::Volumes { volumes: vec![VolumeReport::default()] }),
+            Reply::Ok(AdminResponse::Devices { devices: vec![DeviceReport::default()] }),
+            Reply::Ok(AdminResponse::Stats(StatsReport { hits: u64::MAX, ..Default::default() })),
+            Reply::Error(AdminError::new(ErrorCode::ShrinkNeedsForce, "a")),
+        ];
+        for reply in replies {
+            let line = serde_json::to_string(&reply).unwrap();
+            assert_eq!(serde_json::from_str::<Reply>(&line).unwrap(), reply, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_code_from_the_future_is_unknown() {
+        let line = r#"{"error":{"code":"sun-flare","message":"m"}}"#;
+        let reply: Reply = serde_json::from_str(line).unwrap();
+        assert_eq!(reply, Reply::Error(AdminError::new(ErrorCode::Unknown, "m")));
+    }
+}

@@ -1,0 +1,10 @@
+//! From completed to durable: the pending log, group commit, checkpoints and
+//! recovery of one table.
+//!
+//! A change is a record. It is first appended to the *pending log*, shared
+//! memory that outlives the process; a commit makes the log's bytes one
+//! journal group; a checkpoint makes the journal short; recovery reads
+//! checkpoint, journal and pending log, in that order.
+
+pub mod log;
+pub mod recover;

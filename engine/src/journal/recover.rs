@@ -1,0 +1,506 @@
+//! Opening a table: checkpoint, journal, pending log; then everything on record.
+//!
+//! Synchronous and idempotent: a crash at any step leaves a state from which
+//! the same table is recovered again. `docs/format.md` has the truth table of
+//! what is believed when copies disagree. Never truncates silently: a journal
+//! block below the watermark that is bad in both copies refuses the pool.
+
+use std::collections::BTreeMap;
+
+use super::log::{LogMemory, LogTag, PendingLog, survivors};
+use crate::format::checkpoint::{PAGE_PAYLOAD_BYTES, Root, open_page};
+use crate::format::journal_block::{HEADER_BYTES, Header, PAYLOAD_BYTES, open, seal};
+use crate::format::layout::MetaLayout;
+use crate::format::record::{FragmentKey, Placement, Record, Records, VolumeRecord};
+use crate::table::entry::Place;
+use crate::units::{BLOCK_BYTES, Crc, DeviceId, DeviceOffset, SliceId, VolumeId};
+
+/// Synchronous access to a pool's devices, for the time before and beside the reactor.
+pub trait PoolIo {
+    /// Fills `buf` from a device.
+    fn read(&mut self, device: DeviceId, offset: DeviceOffset, buf: &mut [u8]) -> Result<(), IoError>;
+    /// Writes `buf` to a device.
+    fn write(&mut self, device: DeviceId, offset: DeviceOffset, buf: &[u8]) -> Result<(), IoError>;
+    /// Makes everything written to a device durable.
+    fn flush(&mut self, device: DeviceId) -> Result<(), IoError>;
+    /// Number of devices.
+    fn devices(&self) -> u8;
+}
+
+/// A device operation failed.
+#[derive(Debug, thiserror::Error)]
+#[error("device {device}: {cause}")]
+pub struct IoError {
+    /// Which device.
+    pub device: DeviceId,
+    /// What the system said.
+    pub cause: std::io::Error,
+}
+
+/// Why a table cannot be recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// A device failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// No valid root in any copy.
+    #[error("slice {slice}: both checkpoint roots are damaged in both copies")]
+    NoRoot {
+        /// Which table.
+        slice: SliceId,
+    },
+    /// A checkpoint page is bad in both copies.
+    #[error("slice {slice}: page {page} of checkpoint {sequence} is damaged in both copies")]
+    Page {
+        /// Which table.
+        slice: SliceId,
+        /// Which checkpoint.
+        sequence: u64,
+        /// Which page.
+        page: u64,
+    },
+    /// A journal block that a flush acknowledged is bad in both copies.
+    #[error("slice {slice}: journal block {seq} was acknowledged and is damaged in both copies")]
+    Journal {
+        /// Which table.
+        slice: SliceId,
+        /// Its sequence.
+        seq: u64,
+    },
+    /// Records that no program of ours writes.
+    #[error("slice {slice}: a record contradicts the table ({what})")]
+    Record {
+        /// Which table.
+        slice: SliceId,
+        /// How.
+        what: &'static str,
+    },
+}
+
+/// A fragment as recovered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredFragment {
+    /// Where it lies.
+    pub placement: Placement,
+    /// Authority of each block: a fast place or [`Place::COLD`]; `None` for a hole.
+    pub entries: Vec<Option<(Place, Crc)>>,
+}
+
+/// A volume as recovered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredVolume {
+    /// Identity for life.
+    pub uuid: [u8; 16],
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Size of new fragments.
+    pub fragment: crate::units::FragmentSize,
+    /// log2 of the presented block size.
+    pub block_shift: u8,
+    /// See [`VolumeRecord::flags`].
+    pub flags: u8,
+    /// Unique name.
+    pub name: String,
+}
+
+/// What a table's records add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Fragments, in a slice's table.
+    pub fragments: BTreeMap<FragmentKey, RecoveredFragment>,
+    /// Volumes, in the catalog.
+    pub volumes: BTreeMap<VolumeId, RecoveredVolume>,
+}
+
+impl State {
+    /// Applies encoded records. `fuzzy`: the state may be newer than the records.
+    pub fn apply(&mut self, bytes: &[u8], fuzzy: bool) -> Result<(), &'static str> {
+        for record in Records::new(bytes) {
+            let record = record.map_err(|_| "malformed")?;
+            if !self.apply_one(&record) && !fuzzy {
+                return Err("blocks of a fragment that does not exist");
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_one(&mut self, record: &Record<'_>) -> bool {
+        match *record {
+            Record::Fragment(key, placement) => {
+                let blocks = placement.size.blocks() as usize;
+                let fresh = || RecoveredFragment { placement, entries: vec![None; blocks] };
+                let fragment = self.fragments.entry(key).or_insert_with(fresh);
+                if fragment.entries.len() != blocks {
+                    *fragment = fresh();
+                }
+                fragment.placement = placement;
+                true
+            }
+            Record::Blocks { key, first, entries } => {
+                let range = usize::from(first)..usize::from(first) + entries.len();
+                self.entries(key, range).is_some_and(|slots| {
+                    for (slot, entry) in slots.iter_mut().zip(entries.iter()) {
+                        *slot = Some((entry.place, entry.crc));
+                    }
+                    true
+                })
+            }
+            Record::Holes { key, first, count } => {
+                let range = usize::from(first)..usize::from(first) + usize::from(count);
+                self.entries(key, range).is_some_and(|slots| {
+                    slots.fill(None);
+                    true
+                })
+            }
+            Record::Drop(key) => self.fragments.remove(&key).is_some(),
+            Record::Volume(volume) => {
+                self.volumes.insert(volume.id, recovered_volume(&volume));
+                true
+            }
+            Record::VolumeGone(id) => self.volumes.remove(&id).is_some(),
+        }
+    }
+
+    fn entries(
+        &mut self,
+        key: FragmentKey,
+        range: std::ops::Range<usize>,
+    ) -> Option<&mut [Option<(Place, Crc)>]> {
+        self.fragments.get_mut(&key)?.entries.get_mut(range)
+    }
+}
+
+fn recovered_volume(volume: &VolumeRecord<'_>) -> RecoveredVolume {
+    RecoveredVolume {
+        uuid: volume.uuid,
+        size_bytes: volume.size_bytes,
+        fragment: volume.fragment,
+        block_shift: volume.block_shift,
+        flags: volume.flags,
+        name: volume.name.to_owned(),
+    }
+}
+
+/// Where the journal goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalEnd {
+    /// Sequence of the next block.
+    pub next_seq: u64,
+    /// CRC of the last block.
+    pub prev: Crc,
+    /// Incarnation in the last block.
+    pub incarnation: u32,
+    /// Last durable group.
+    pub group: u64,
+}
+
+/// A table as found on the medium, before the pending log.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What the records say.
+    pub state: State,
+    /// The checkpoint in force.
+    pub root: Root,
+    /// Where the journal goes on.
+    pub end: JournalEnd,
+    /// Journal blocks, pages and roots that were good in one copy only.
+    pub damaged_copies: u64,
+}
+
+/// Identity that every structure of a table must carry.
+#[derive(Clone, Copy, Debug)]
+pub struct TableId {
+    /// Low half of the pool's UUID.
+    pub pool: u64,
+    /// The table.
+    pub slice: SliceId,
+}
+
+/// Reads a table. Writes only to repair a copy that the other one proves wrong, if `repair`.
+pub fn read_table(
+    io: &mut dyn PoolIo,
+    meta: &MetaLayout,
+    id: TableId,
+    repair: bool,
+) -> Result<Found, RecoverError> {
+    let mut reader = Reader { io, meta, id, repair, damaged: 0 };
+    let root = reader.root()?;
+    let mut state = State::default();
+    reader.pages(&root, &mut state)?;
+    let end = reader.journal(&root, &mut state)?;
+    if end.group < root.fuzzy_group {
+        return Err(RecoverError::Journal { slice: id.slice, seq: end.next_seq });
+    }
+    Ok(Found { state, root, end, damaged_copies: reader.damaged })
+}
+
+struct Reader<'a> {
+    io: &'a mut dyn PoolIo,
+    meta: &'a MetaLayout,
+    id: TableId,
+    repair: bool,
+    damaged: u64,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, copy: usize, at: u64, buf: &mut [u8]) -> Result<(), RecoverError> {
+        let (device, offset) = self.meta.place(copy, at);
+        Ok(self.io.read(device, offset, buf)?)
+    }
+
+    fn mend(&mut self, copy: usize, at: u64, good: &[u8]) -> Result<(), RecoverError> {
+        self.damaged += 1;
+        if self.repair {
+            let (device, offset) = self.meta.place(copy, at);
+            self.io.write(device, offset, good)?;
+            self.io.flush(device)?;
+        }
+        Ok(())
+    }
+
+    /// The newest valid root of either position and copy.
+    fn root(&mut self) -> Result<Root, RecoverError> {
+        let mut best: Option<Root> = None;
+        for which in 0..2 {
+            let at = self.meta.root(self.id.slice, which);
+            let mut blocks = [[0; BLOCK_BYTES]; 2];
+            let mut roots = [None, None];
+            for copy in 0..2 {
+                self.read(copy, at, &mut blocks[copy])?;
+                roots[copy] = Root::decode(&blocks[copy], self.id.pool, self.id.slice).ok();
+            }
+            let sequence = |root: &Option<Root>| root.as_ref().map(|root| root.sequence);
+            let newest = usize::from(sequence(&roots[1]) > sequence(&roots[0]));
+            if roots[0] != roots[1] && roots[newest].is_some() {
+                self.mend(1 - newest, at, &blocks[newest])?;
+            }
+            if sequence(&roots[newest]) > sequence(&best) {
+                best = roots[newest].take();
+            }
+        }
+        best.ok_or(RecoverError::NoRoot { slice: self.id.slice })
+    }
+
+    fn pages(&mut self, root: &Root, state: &mut State) -> Result<(), RecoverError> {
+        let per_extent = u64::from(self.meta.extent_bytes) / BLOCK_BYTES as u64;
+        let mut records = Vec::with_capacity(PAGE_PAYLOAD_BYTES);
+        for page in 0..root.pages {
+            let extent = usize::try_from(page / per_extent).ok().and_then(|at| root.extents.get(at));
+            let damaged =
+                RecoverError::Page { slice: self.id.slice, sequence: root.sequence, page };
+            let Some(&extent) = extent.filter(|extent| **extent < self.meta.extents) else {
+                return Err(damaged);
+            };
+            let at = self.meta.extent(extent) + page % per_extent * BLOCK_BYTES as u64;
+            let index = u32::try_from(page).unwrap_or(u32::MAX);
+            let mut blocks = [[0; BLOCK_BYTES]; 2];
+            let mut good = [false; 2];
+            for copy in 0..2 {
+                self.read(copy, at, &mut blocks[copy])?;
+                let opened =
+                    open_page(&blocks[copy], self.id.pool, self.id.slice, root.sequence, index);
+                if let Ok(found) = opened {
+                    good[copy] = true;
+                    records.clear();
+                    records.extend_from_slice(found);
+                }
+            }
+            match good {
+                [true, true] => {}
+                [true, false] => self.mend(1, at, &blocks[0])?,
+                [false, true] => self.mend(0, at, &blocks[1])?,
+                [false, false] => return Err(damaged),
+            }
+            self.apply(state, &records, true)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, state: &mut State, records: &[u8], fuzzy: bool) -> Result<(), RecoverError> {
+        state
+            .apply(records, fuzzy)
+            .map_err(|what| RecoverError::Record { slice: self.id.slice, what })
+    }
+
+    /// Replays complete groups from the root's start on.
+    fn journal(&mut self, root: &Root, state: &mut State) -> Result<JournalEnd, RecoverError> {
+        let rings = self.rings()?;
+        let mut end = JournalEnd {
+            next_seq: root.start_seq,
+            prev: root.start_prev,
+            incarnation: root.incarnation,
+            group: root.start_group - 1,
+        };
+        let ring = u64::from(self.meta.journal_blocks);
+        let mut records = Vec::new();
+        while end.next_seq - root.start_seq < ring {
+            records.clear();
+            let Some(next) = self.group(&rings, &end, &mut records)? else { break };
+            self.apply(state, &records, next.group <= root.fuzzy_group)?;
+            end = next;
+        }
+        // A watermark at or above the end says that more was acknowledged than can be read.
+        let promised = rings.iter().flat_map(|ring| ring.chunks_exact(BLOCK_BYTES)).any(|block| {
+            open(block).is_ok_and(|(header, ..)| {
+                self.ours(&header) && header.durable.wrapping_add(1) > end.next_seq
+            })
+        });
+        if promised {
+            return Err(RecoverError::Journal { slice: self.id.slice, seq: end.next_seq });
+        }
+        Ok(end)
+    }
+
+    fn rings(&mut self) -> Result<[Vec<u8>; 2], RecoverError> {
+        let bytes = self.meta.journal_blocks as usize * BLOCK_BYTES;
+        let mut rings = [vec![0; bytes], vec![0; bytes]];
+        let at = self.meta.journal(self.id.slice, 0);
+        for (copy, ring) in rings.iter_mut().enumerate() {
+            self.read(copy, at, ring)?;
+        }
+        Ok(rings)
+    }
+
+    fn ours(&self, header: &Header) -> bool {
+        header.pool == self.id.pool && header.slice == self.id.slice
+    }
+
+    /// Reads the group behind `end`; `None` if it is not complete in either copy.
+    fn group(
+        &mut self,
+        rings: &[Vec<u8>; 2],
+        end: &JournalEnd,
+        records: &mut Vec<u8>,
+    ) -> Result<Option<JournalEnd>, RecoverError> {
+        let mut next = end.clone();
+        let mut repairs = Vec::new();
+        loop {
+            let seq = next.next_seq;
+            let position = usize::try_from(seq % u64::from(self.meta.journal_blocks));
+            let at = position.expect("a ring fits in memory") * BLOCK_BYTES;
+            let index = seq - end.next_seq;
+            let valid = |ring: &'_ Vec<u8>| {
+                let (header, crc, payload) = open(&ring[at..at + BLOCK_BYTES]).ok()?;
+                let fits = self.ours(&header)
+                    && header.seq == seq
+                    && u64::from(header.index) == index
+                    && header.prev == next.prev
+                    && header.incarnation >= next.incarnation
+                    && header.group == end.group + 1;
+                fits.then(|| (header, crc, payload.to_vec()))
+            };
+            let found = [valid(&rings[0]), valid(&rings[1])];
+            if found[0] != found[1] {
+                let good = usize::from(found[0].is_none());
+                repairs.push((1 - good, seq, rings[good][at..at + BLOCK_BYTES].to_vec()));
+            }
+            let [first, second] = found;
+            let Some((header, crc, payload)) = first.or(second) else { return Ok(None) };
+            records.extend_from_slice(&payload);
+            next.next_seq += 1;
+            next.prev = crc;
+            next.incarnation = header.incarnation;
+            if header.index + 1 == header.blocks {
+                next.group = header.group;
+                break;
+            }
+        }
+        for (copy, seq, good) in repairs {
+            self.mend(copy, self.meta.journal(self.id.slice, seq), &good)?;
+        }
+        Ok(Some(next))
+    }
+}
+
+/// Appends a group to both copies of the journal, durably.
+///
+/// # Panics
+/// If the ring is full: openers leave room for the pending log's two groups.
+pub fn write_group(
+    io: &mut dyn PoolIo,
+    meta: &MetaLayout,
+    id: TableId,
+    end: &mut JournalEnd,
+    records: &[u8],
+    incarnation: u32,
+) -> Result<(), IoError> {
+    let blocks = u16::try_from(records.len().div_ceil(PAYLOAD_BYTES)).expect("a bounded group");
+    let durable = end.next_seq.wrapping_sub(1);
+    for (index, payload) in (0u16..).zip(records.chunks(PAYLOAD_BYTES)) {
+        let mut block = [0; BLOCK_BYTES];
+        block[HEADER_BYTES..HEADER_BYTES + payload.len()].copy_from_slice(payload);
+        let header = Header {
+            pool: id.pool,
+            slice: id.slice,
+            index,
+            blocks,
+            bytes: u16::try_from(payload.len()).expect("below a block"),
+            seq: end.next_seq,
+            group: end.group + 1,
+            durable,
+            prev: end.prev,
+            incarnation,
+        };
+        end.prev = seal(&mut block, &header);
+        for copy in 0..2 {
+            let (device, offset) = meta.place(copy, meta.journal(id.slice, end.next_seq));
+            io.write(device, offset, &block)?;
+        }
+        end.next_seq += 1;
+    }
+    end.incarnation = incarnation;
+    end.group += 1;
+    for copy in 0..2 {
+        io.flush(meta.copies[copy].0)?;
+    }
+    Ok(())
+}
+
+/// Writes the first, empty checkpoint of a table. Journal blocks of an earlier pool need no
+/// erasing: they carry its UUID.
+pub fn write_empty_root(io: &mut dyn PoolIo, meta: &MetaLayout, id: TableId) -> Result<(), IoError> {
+    let root = Root { sequence: 1, start_seq: 1, start_group: 1, ..Root::default() };
+    for copy in 0..2 {
+        for which in 0..2 {
+            let (device, offset) = meta.place(copy, meta.root(id.slice, which));
+            let block = if which == root.sequence % 2 {
+                root.encode(id.pool, id.slice)
+            } else {
+                [0; BLOCK_BYTES]
+            };
+            io.write(device, offset, &block)?;
+        }
+    }
+    Ok(())
+}
+
+/// Completes a found table with what a dead process left in the pending log:
+/// applies it, flushes the data it speaks of and journals it, then starts a new log.
+pub fn replay_log(
+    io: &mut dyn PoolIo,
+    meta: &MetaLayout,
+    id: TableId,
+    found: &mut Found,
+    memory: LogMemory,
+    tag: &LogTag,
+    incarnation: u32,
+) -> Result<PendingLog, RecoverError> {
+    let left = survivors(&memory, tag);
+    let fresh: Vec<_> = left.into_iter().filter(|(group, _)| *group > found.end.group).collect();
+    if !fresh.is_empty() {
+        for device in 0..io.devices() {
+            io.flush(DeviceId::new(device))?;
+        }
+    }
+    for (group, records) in fresh {
+        if group != found.end.group + 1 {
+            return Err(RecoverError::Record { slice: id.slice, what: "pending log has a gap" });
+        }
+        found
+            .state
+            .apply(&records, false)
+            .map_err(|what| RecoverError::Record { slice: id.slice, what })?;
+        write_group(io, meta, id, &mut found.end, &records, incarnation)?;
+    }
+    Ok(PendingLog::start(memory, tag, found.end.group + 1))
+}

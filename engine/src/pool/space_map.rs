@@ -1,0 +1,144 @@
+//! Which chunks and checkpoint extents of a pool are taken: a bitmap per zone.
+//!
+//! Shared by all cores and lock-free: a bit is claimed with one atomic `or`.
+//! Nothing of it is on disk; it is filled from what the slices own after
+//! recovery. Claims are rare (one per 16 MiB of new data), so contention on a
+//! word does not matter.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// A bitmap of claimable things.
+#[derive(Debug)]
+pub struct Bitmap {
+    words: Box<[AtomicU64]>,
+    len: u32,
+    free: AtomicU32,
+}
+
+impl Bitmap {
+    /// All free.
+    pub fn new(len: u32) -> Self {
+        let words = (0..len.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Self { words, len, free: AtomicU32::new(len) }
+    }
+
+    /// Things in all.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// True if there is nothing to claim, ever.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Free things, now.
+    pub fn free(&self) -> u32 {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    /// Claims a given one; false if it is taken or does not exist.
+    pub fn take(&self, at: u32) -> bool {
+        if at >= self.len {
+            return false;
+        }
+        let bit = 1 << (at % 64);
+        let old = self.words[at as usize / 64].fetch_or(bit, Ordering::AcqRel);
+        let won = old & bit == 0;
+        if won {
+            self.free.fetch_sub(1, Ordering::Relaxed);
+        }
+        won
+    }
+
+    /// Claims any free one, leaving at least `reserve` free.
+    pub fn claim(&self, reserve: u32) -> Option<u32> {
+        if self.free() <= reserve {
+            return None;
+        }
+        for (at, word) in self.words.iter().enumerate() {
+            let mut seen = word.load(Ordering::Relaxed);
+            while seen != u64::MAX {
+                let index = at * 64 + seen.trailing_ones() as usize;
+                let index = u32::try_from(index).expect("fewer than 2^32");
+                if index >= self.len {
+                    break;
+                }
+                if self.take(index) {
+                    return Some(index);
+                }
+                seen = word.load(Ordering::Relaxed);
+            }
+        }
+        None
+    }
+
+    /// Gives one back.
+    pub fn release(&self, at: u32) {
+        let bit = 1 << (at % 64);
+        let old = self.words[at as usize / 64].fetch_and(!bit, Ordering::AcqRel);
+        assert!(old & bit != 0, "released what was free");
+        self.free.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The bitmaps of a pool.
+#[derive(Debug)]
+pub struct SpaceMap {
+    /// Chunks, by device.
+    pub chunks: Vec<Bitmap>,
+    /// Checkpoint extents.
+    pub extents: Bitmap,
+}
+
+impl SpaceMap {
+    /// Everything free but the extents that belong to the catalog.
+    pub fn new(chunks: &[u32], extents: u32, catalog_extents: u32) -> Self {
+        let map = Self {
+            chunks: chunks.iter().map(|len| Bitmap::new(*len)).collect(),
+            extents: Bitmap::new(extents),
+        };
+        for extent in 0..catalog_extents {
+            assert!(map.extents.take(extent));
+        }
+        map
+    }
+
+    /// Claims a chunk; only urgent claims may use the last sixteenth.
+    pub fn claim_chunk(&self, device: usize, urgent: bool) -> Option<u32> {
+        let bitmap = &self.chunks[device];
+        bitmap.claim(if urgent { 0 } else { bitmap.len() / 16 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_unique_and_bounded() {
+        let map = Bitmap::new(70);
+        let mut got: Vec<_> = std::iter::from_fn(|| map.claim(2)).collect();
+        assert_eq!(got.len(), 68);
+        got.dedup();
+        assert_eq!(got.len(), 68);
+        assert!(map.claim(0).is_some() && map.claim(0).is_some());
+        assert_eq!(map.claim(0), None);
+        map.release(5);
+        assert_eq!((map.claim(0), map.free()), (Some(5), 0));
+    }
+
+    #[test]
+    fn threads_never_share_a_claim() {
+        let map = std::sync::Arc::new(Bitmap::new(1000));
+        let claims: Vec<_> = (0..4)
+            .map(|_| {
+                let map = map.clone();
+                std::thread::spawn(move || std::iter::from_fn(|| map.claim(0)).collect::<Vec<_>>())
+            })
+            .flat_map(|thread| thread.join().unwrap())
+            .collect();
+        let unique: std::collections::HashSet<_> = claims.iter().collect();
+        assert_eq!((claims.len(), unique.len()), (1000, 1000));
+    }
+}

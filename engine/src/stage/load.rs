@@ -1,0 +1,177 @@
+//! Filling a stage: large reads of one fragment, every block verified.
+
+use super::MAX_QUEUED;
+use crate::table::Table;
+use crate::table::fragment::FragRef;
+use crate::table::op::Token;
+use crate::table::read::source;
+use crate::table::sink::{Io, IoKind, IoResult, Sink};
+use crate::units::{BLOCK_BYTES, FragmentSize, SliceId, VolumeId};
+
+/// Longest single read of a load, in blocks.
+const RUN_BLOCKS: u32 = 256;
+/// Device reads of one load that may be under way.
+const MAX_PENDING: u32 = 4;
+
+impl Table {
+    /// A prediction: `block` of `volume` will be read soon. Returns true if a load began or waits.
+    pub fn predict<S: Sink>(
+        &mut self,
+        id: SliceId,
+        volume: VolumeId,
+        block: u64,
+        sink: &mut S,
+    ) -> bool {
+        let slice = self.slice(id);
+        let key = slice.index.spot(volume, block, FragmentSize::DEFAULT).key;
+        let Some(at) = slice.index.find(key) else { return false };
+        let began = self.stage_for(id, at, sink);
+        self.settle(sink);
+        began
+    }
+
+    /// Stages a fragment now or when another load ends; false if there is no reason or room.
+    pub(crate) fn stage_for<S: Sink>(&mut self, id: SliceId, at: FragRef, sink: &mut S) -> bool {
+        let fragment = self.slice(id).index.held(at);
+        if fragment.stage.is_some() {
+            return true;
+        }
+        let cold = (0..fragment.size.blocks()).any(|block| fragment.entry(block).only_cold());
+        if !cold {
+            return false;
+        }
+        if self.stages.may_load() {
+            return self.begin_load(id, at, sink);
+        }
+        if self.stages.queue.len() == MAX_QUEUED {
+            self.stages.queue.pop_front();
+        }
+        if !self.stages.queue.contains(&(id, at)) {
+            self.stages.queue.push_back((id, at));
+        }
+        false
+    }
+
+    fn begin_load<S: Sink>(&mut self, id: SliceId, at: FragRef, sink: &mut S) -> bool {
+        let bytes = self.slice(id).index.held(at).size.bytes();
+        while !self.stages.fits(bytes) {
+            let Some(victim) = self.stages.victim() else { return false };
+            self.evict_stage(victim, sink);
+        }
+        let Some(buf) = sink.alloc(usize::try_from(bytes).expect("at most 16 MiB")) else {
+            return false;
+        };
+        let now = self.now;
+        self.stages.set_now(now);
+        let slot = self.stages.begin(id, at, buf);
+        self.counters.staged += 1;
+        let slice = self.slice(id);
+        let fragment = slice.index.held(at);
+        fragment.stage = Some(slot);
+        fragment.pins += 1;
+        let era = slice.limbo.enter();
+        self.stages.slots.get_mut(slot).era = Some(era);
+        self.load_more(slot, sink);
+        true
+    }
+
+    /// Issues reads until enough are under way; ends the load when all have been done.
+    fn load_more<S: Sink>(&mut self, slot: u32, sink: &mut S) {
+        let stage = self.stages.slots.get_mut(slot);
+        let slice = self.slices[usize::from(stage.slice.get())].as_mut().expect("ours");
+        let fragment = slice.index.held(stage.frag);
+        let blocks = fragment.size.blocks();
+        while stage.pending < MAX_PENDING && stage.cursor < blocks {
+            let first = stage.cursor;
+            let Some(start) = source(fragment, first) else {
+                stage.set_valid(first);
+                let at = stage.buf.mem().block(first);
+                sink.zero(at, BLOCK_BYTES);
+                stage.cursor += 1;
+                continue;
+            };
+            let mut count = 1;
+            while count < RUN_BLOCKS
+                && first + count < blocks
+                && source(fragment, first + count).is_some_and(|next| start.continues(count, next))
+            {
+                count += 1;
+            }
+            stage.cursor += count;
+            stage.pending += 1;
+            sink.io(Io {
+                device: start.device,
+                kind: IoKind::Read,
+                offset: start.offset(),
+                mem: stage.buf.mem().block(first),
+                bytes: count * BLOCK_BYTES as u32,
+                token: Token::Stage(slot, (first, count)).pack(),
+                background: true,
+            });
+        }
+        if stage.pending == 0 {
+            self.end_load(slot, sink);
+        }
+    }
+
+    pub(crate) fn stage_read<S: Sink>(
+        &mut self,
+        slot: u32,
+        run: (u32, u32),
+        result: IoResult,
+        sink: &mut S,
+    ) {
+        let stage = self.stages.slots.get_mut(slot);
+        stage.pending -= 1;
+        if result.is_ok() {
+            let slice = self.slices[usize::from(stage.slice.get())].as_mut().expect("ours");
+            let fragment = slice.index.held(stage.frag);
+            for block in run.0..run.0 + run.1 {
+                // A block that changed since has another checksum; a bad one is left to demand.
+                let entry = fragment.entry(block);
+                let same = !entry.is_hole() && sink.crc(stage.buf.mem().block(block)) == entry.crc;
+                if same {
+                    stage.set_valid(block);
+                }
+            }
+        }
+        self.load_more(slot, sink);
+    }
+
+    fn end_load<S: Sink>(&mut self, slot: u32, sink: &mut S) {
+        self.stages.loaded(slot);
+        let stage = self.stages.slots.get_mut(slot);
+        let (id, at, era) = (stage.slice, stage.frag, stage.era.take().expect("a load has an era"));
+        self.slice(id).limbo.leave(era);
+        self.unpin(id, at);
+        self.kick(id);
+        if self.slice(id).index.get(at).is_none_or(|fragment| fragment.present == 0) {
+            self.evict_stage(slot, sink);
+        }
+        while self.stages.may_load()
+            && let Some((id, at)) = self.stages.queue.pop_front()
+        {
+            if self.slice(id).index.get(at).is_some() {
+                self.stage_for(id, at, sink);
+            }
+        }
+    }
+
+    pub(crate) fn use_stage(&mut self, slot: u32, waited: bool) {
+        let now = self.now;
+        self.stages.set_now(now);
+        self.stages.mark_used(slot);
+        self.counters.hits += u64::from(!waited);
+    }
+
+    /// Drops a stage; its fragment may follow if it has become empty.
+    pub(crate) fn evict_stage<S: Sink>(&mut self, slot: u32, sink: &mut S) {
+        let (stage, wasted) = self.stages.remove(slot);
+        self.counters.wasted += u64::from(wasted);
+        sink.free(stage.buf);
+        if let Some(fragment) = self.slice(stage.slice).index.get_mut(stage.frag) {
+            fragment.stage = None;
+            self.drop_if_empty(stage.slice, stage.frag);
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Group commit: flush the data's devices, write the group to both journals,
+//! then free what it replaced and answer who waited.
+//!
+//! One commit per slice at a time. Device flushes are shared: whoever needs a
+//! flush of a device that is being flushed rides on the next one.
+
+use super::Table;
+use super::op::Token;
+use super::sink::{Done, Io, IoKind, IoResult, Sink};
+use super::slice::{Commit, Slice, Snapshot, Waiter};
+use crate::format::journal_block::{HEADER_BYTES, Header, MAX_GROUP_BLOCKS, PAYLOAD_BYTES, seal};
+use crate::format::record::{Record, Records};
+use crate::request::Failure;
+use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset, SliceId, VolumeId};
+
+/// Who waits for a device flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rider {
+    /// The commit of a slice.
+    Commit(SliceId),
+    /// The checkpoint of a slice.
+    Snapshot(SliceId),
+    /// A copy job.
+    Copy(u32),
+}
+
+/// Flushes of one device.
+#[derive(Debug, Default)]
+pub struct Flusher {
+    aboard: Vec<Rider>,
+    queued: Vec<Rider>,
+    /// A flush failed: the device may have dropped writes it had taken, for good.
+    failed: bool,
+}
+
+/// A flush of a volume over the slices of this core.
+#[derive(Debug)]
+pub struct VolumeFlush {
+    origin: u64,
+    remaining: u32,
+    failure: Option<Failure>,
+}
+
+impl Table {
+    /// Makes every completed change of `volume` (of all if `None`) durable; ends as a part does.
+    ///
+    /// # Panics
+    /// Unless [`Table::can_submit`].
+    pub fn flush<S: Sink>(&mut self, volume: Option<VolumeId>, origin: u64, sink: &mut S) {
+        let flush = VolumeFlush { origin, remaining: 1, failure: None };
+        let flush = self.flushes.insert(flush).expect("can_submit was true");
+        for at in 0..self.slices.len() {
+            let Some(slice) = &self.slices[at] else { continue };
+            let id = slice.id;
+            if slice.failed {
+                self.flushes.get_mut(flush).failure = Some(Failure::Device);
+            } else if slice.group_to_cover(volume).is_some() {
+                self.flushes.get_mut(flush).remaining += 1;
+                self.wait_durable(id, volume, Waiter::Flush(flush), sink);
+            }
+        }
+        self.flush_part_ended(flush, Ok(()), sink);
+        self.settle(sink);
+    }
+
+    fn flush_part_ended<S: Sink>(&mut self, index: u32, result: IoResult, sink: &mut S) {
+        let flush = self.flushes.get_mut(index);
+        flush.remaining -= 1;
+        if let Err(failure) = result {
+            flush.failure.get_or_insert(failure);
+        }
+        if flush.remaining == 0 {
+            let flush = self.flushes.remove(index);
+            let result = flush.failure.map_or(Ok(()), Err);
+            sink.done(Done { origin: flush.origin, buf: None, result });
+        }
+    }
+
+    /// Waits until completed changes are durable; false if they are already.
+    pub(crate) fn wait_durable<S: Sink>(
+        &mut self,
+        id: SliceId,
+        volume: Option<VolumeId>,
+        waiter: Waiter,
+        sink: &mut S,
+    ) -> bool {
+        let slice = self.slice(id);
+        let Some(group) = slice.group_to_cover(volume) else { return false };
+        slice.waiters.push((group, waiter));
+        self.request_commit(id, sink);
+        true
+    }
+
+    /// Starts a commit of the current group, or remembers that one is wanted.
+    pub(crate) fn request_commit<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        let ring = u64::from(self.config.meta.journal_blocks);
+        let slice = self.slice(id);
+        if slice.failed || slice.log.is_empty() {
+            return;
+        }
+        let journal = &mut slice.journal;
+        journal.wanted = true;
+        if journal.commit != Commit::Idle {
+            return;
+        }
+        let closing = matches!(journal.snapshot, Snapshot::Closing(_));
+        // Behind this group must fit the one that recovery may find in the pending log, and,
+        // unless this commit closes a checkpoint, the one that will.
+        let groups = if closing { 2 } else { 3 };
+        if journal.used() + groups * MAX_GROUP_BLOCKS as u64 > ring {
+            return self.request_snapshot(id, sink);
+        }
+        journal.wanted = false;
+        slice.log.begin_commit();
+        slice.dirty_volumes.swap(0, 1);
+        slice.dirty_volumes[0].clear();
+        let devices = std::mem::take(&mut slice.dirty_devices);
+        slice.journal.commit = Commit::Flushing(devices.count_ones());
+        if devices == 0 {
+            return self.write_group(id, sink);
+        }
+        for device in (0..64).filter(|device| devices & (1 << device) != 0) {
+            self.flush_device(DeviceId::new(device), Rider::Commit(id), sink);
+        }
+    }
+
+    /// Flushes a device on behalf of `rider`.
+    pub(crate) fn flush_device<S: Sink>(&mut self, device: DeviceId, rider: Rider, sink: &mut S) {
+        let flusher = &mut self.flushers[usize::from(device.get())];
+        flusher.queued.push(rider);
+        self.start_flush(device, sink);
+    }
+
+    fn start_flush<S: Sink>(&mut self, device: DeviceId, sink: &mut S) {
+        let flusher = &mut self.flushers[usize::from(device.get())];
+        if !flusher.aboard.is_empty() || flusher.queued.is_empty() {
+            return;
+        }
+        std::mem::swap(&mut flusher.aboard, &mut flusher.queued);
+        sink.io(Io {
+            device,
+            kind: IoKind::Flush,
+            offset: DeviceOffset::new(0),
+            mem: super::sink::Mem { arena: 0, byte: 0 },
+            bytes: 0,
+            token: Token::Flush(device.get()).pack(),
+            background: false,
+        });
+    }
+
+    pub(crate) fn device_flushed<S: Sink>(&mut self, device: u8, result: IoResult, sink: &mut S) {
+        let flusher = &mut self.flushers[usize::from(device)];
+        flusher.failed |= result.is_err();
+        // Once a flush has failed, a later success says nothing of what was lost.
+        let result = if flusher.failed { Err(Failure::Device) } else { result };
+        let riders = std::mem::take(&mut flusher.aboard);
+        for rider in &riders {
+            match *rider {
+                Rider::Commit(id) => self.commit_flushed(id, result, sink),
+                Rider::Snapshot(id) => self.snapshot_flushed(id, result, sink),
+                Rider::Copy(job) => self.copy_flushed(job, result, sink),
+            }
+        }
+        let flusher = &mut self.flushers[usize::from(device)];
+        if flusher.aboard.is_empty() && flusher.queued.is_empty() {
+            flusher.queued = riders;
+            flusher.queued.clear();
+        }
+        self.start_flush(DeviceId::new(device), sink);
+    }
+
+    fn commit_flushed<S: Sink>(&mut self, id: SliceId, result: IoResult, sink: &mut S) {
+        let slice = self.slice(id);
+        if slice.failed {
+            return;
+        }
+        let Commit::Flushing(left) = slice.journal.commit else {
+            panic!("a flush ended outside a commit")
+        };
+        if result.is_err() {
+            return self.fail_slice(id, sink);
+        }
+        slice.journal.commit = Commit::Flushing(left - 1);
+        if left == 1 {
+            self.write_group(id, sink);
+        }
+    }
+
+    /// Builds the group's blocks and writes them to both copies of the journal.
+    fn write_group<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        let (pool, incarnation, meta) = (self.config.pool, self.config.incarnation, self.config.meta);
+        let slice = self.slice(id);
+        let group = slice.log.group() - 1;
+        let records = slice.log.committing();
+        let journal = &mut slice.journal;
+        let start = journal.next_seq;
+        let mem = journal.group_buf.mem();
+        let blocks = u16::try_from(records.len().div_ceil(PAYLOAD_BYTES)).expect("at most 15");
+        for (index, payload) in (0u16..).zip(records.chunks(PAYLOAD_BYTES)) {
+            let block = sink.bytes_mut(mem.block(index.into()), BLOCK_BYTES);
+            block[HEADER_BYTES..HEADER_BYTES + payload.len()].copy_from_slice(payload);
+            block[HEADER_BYTES + payload.len()..].fill(0);
+            let header = Header {
+                pool,
+                slice: id,
+                index,
+                blocks,
+                bytes: u16::try_from(payload.len()).expect("below a block"),
+                seq: journal.next_seq,
+                group,
+                durable: start.wrapping_sub(1),
+                prev: journal.prev,
+                incarnation,
+            };
+            journal.prev = seal(block, &header);
+            journal.next_seq += 1;
+        }
+        journal.prev_incarnation = incarnation;
+        let ring = u64::from(meta.journal_blocks);
+        let before_wrap = u64::from(blocks).min(ring - start % ring);
+        let mut pending = 0;
+        for (skip, count) in [(0, before_wrap), (before_wrap, u64::from(blocks) - before_wrap)] {
+            if count == 0 {
+                continue;
+            }
+            for copy in 0..2 {
+                let (device, offset) = meta.place(copy, meta.journal(id, start + skip));
+                let skipped = u32::try_from(skip).expect("at most 15");
+                pending += 1;
+                sink.io(Io {
+                    device,
+                    kind: IoKind::Write { fua: true },
+                    offset,
+                    mem: mem.block(skipped),
+                    bytes: u32::try_from(count).expect("at most 15") * BLOCK_BYTES as u32,
+                    token: Token::Journal(id).pack(),
+                    background: false,
+                });
+            }
+        }
+        journal.commit = Commit::Writing(pending);
+    }
+
+    pub(crate) fn group_written<S: Sink>(&mut self, id: SliceId, result: IoResult, sink: &mut S) {
+        let slice = self.slice(id);
+        let Commit::Writing(left) = slice.journal.commit else {
+            panic!("a journal write ended outside a commit")
+        };
+        slice.journal.commit = Commit::Writing(left - 1);
+        if result.is_err() && !slice.failed {
+            return self.fail_slice(id, sink);
+        }
+        if left == 1 && !slice.failed {
+            self.end_commit(id, sink);
+        }
+    }
+
+    /// The group is durable.
+    fn end_commit<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        self.counters.commits += 1;
+        let limit = u64::from(self.config.checkpoint_blocks);
+        let slice = self.slice(id);
+        let group = slice.log.group() - 1;
+        clear_marks(slice, group);
+        slice.log.end_commit();
+        slice.dirty_volumes[1].clear();
+        slice.journal.committed = group;
+        slice.journal.commit = Commit::Idle;
+        while let Some((_, freed)) = slice.deferred.pop_front_if(|(of, _)| *of <= group) {
+            slice.limbo.push(freed);
+        }
+        let again = slice.journal.wanted || slice.waiters.iter().any(|(of, _)| *of > group);
+        let used = slice.journal.used();
+        self.kick(id);
+        self.answer_waiters(id, Ok(()), sink);
+        if again {
+            self.request_commit(id, sink);
+        }
+        self.snapshot_committed(id, sink);
+        if used > limit {
+            self.request_snapshot(id, sink);
+        }
+    }
+
+    /// Ends everyone whose group is durable, or everyone if the slice has failed.
+    fn answer_waiters<S: Sink>(&mut self, id: SliceId, result: IoResult, sink: &mut S) {
+        let mut at = 0;
+        while at < self.slice(id).waiters.len() {
+            let slice = self.slice(id);
+            let (group, waiter) = slice.waiters[at];
+            if group > slice.journal.committed && result.is_ok() {
+                at += 1;
+                continue;
+            }
+            slice.waiters.swap_remove(at);
+            match waiter {
+                Waiter::Ask(ask) => {
+                    if let Err(failure) = result {
+                        self.asks.get_mut(ask).failure = Some(failure);
+                    }
+                    self.end_ask(ask, sink);
+                }
+                Waiter::Flush(flush) => self.flush_part_ended(flush, result, sink),
+            }
+        }
+    }
+
+    /// A flush or journal write failed: nothing of this slice is acknowledged any more.
+    pub(crate) fn fail_slice<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        tracing::error!(slice = id.get(), "journal or flush failed: the slice accepts no more writes");
+        self.slice(id).failed = true;
+        self.answer_waiters(id, Err(Failure::Device), sink);
+        self.kick(id);
+    }
+}
+
+/// Blocks written by `group`, unless rewritten since, are now the committed state.
+fn clear_marks(slice: &mut Slice, group: u64) {
+    let mark = Slice::mark(group);
+    let Slice { log, index, .. } = slice;
+    for record in Records::new(log.committing()) {
+        let (key, first, count) = match record.expect("the log holds our own records") {
+            Record::Blocks { key, first, entries } => (key, first, entries.len()),
+            Record::Holes { key, first, count } => (key, first, usize::from(count)),
+            _ => continue,
+        };
+        if let Some(at) = index.find(key) {
+            let fragment = index.held(at);
+            for block in (u32::from(first)..).take(count) {
+                fragment.clear_mark(block, mark);
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! A fragment: an aligned power-of-two piece of a volume, its slots and its block map.
+//!
+//! Invariants (checked by [`Fragment::self_check`]): a fast place named by an
+//! entry is marked used in a slot that exists; no two entries name one place;
+//! a cold entry implies a cold slot.
+
+use super::entry::{BlockEntry, Place, SlotRef};
+use crate::format::layout::slot_blocks;
+use crate::format::record::{FragmentKey, Placement};
+use crate::format::superblock::Role;
+use crate::units::{FragmentSize, Generation, Nanos};
+
+/// A fragment's index in its slice, with the number that tells reuse apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragRef {
+    /// Index in the slice's fragments.
+    pub index: u32,
+    /// Unique over the life of the process.
+    pub uid: u32,
+}
+
+/// A fast slot and which of its blocks are taken: by an entry, a write under
+/// way, a durable record not yet replaced, or a reader.
+#[derive(Debug)]
+pub struct FastSlot {
+    /// Where it is.
+    pub slot: SlotRef,
+    used: Box<[u64]>,
+    /// Taken blocks.
+    pub taken: u32,
+    /// A record names it; one that holds only clean copies is named nowhere.
+    pub named: bool,
+}
+
+impl FastSlot {
+    /// An empty slot.
+    pub fn new(slot: SlotRef, size: FragmentSize) -> Self {
+        let words = (slot_blocks(Role::Fast, size) as usize).div_ceil(64);
+        Self { slot, used: vec![0; words].into_boxed_slice(), taken: 0, named: false }
+    }
+
+    fn is_free(&self, block: u32) -> bool {
+        self.used[block as usize / 64] & (1 << (block % 64)) == 0
+    }
+
+    fn take(&mut self, block: u32) {
+        assert!(self.is_free(block), "block {block} of a slot taken twice");
+        self.used[block as usize / 64] |= 1 << (block % 64);
+        self.taken += 1;
+    }
+
+    fn give(&mut self, block: u32) {
+        assert!(!self.is_free(block), "block {block} of a slot freed twice");
+        self.used[block as usize / 64] &= !(1 << (block % 64));
+        self.taken -= 1;
+    }
+
+    /// First free block at or behind `from`.
+    fn find_free(&self, from: u32, blocks: u32) -> Option<u32> {
+        (from..blocks).find(|block| self.is_free(*block))
+    }
+}
+
+/// A fragment in memory.
+#[derive(Debug)]
+pub struct Fragment {
+    /// Identity.
+    pub key: FragmentKey,
+    /// Size.
+    pub size: FragmentSize,
+    /// Told apart from earlier users of the index.
+    pub uid: u32,
+    /// Bumped by every change of contents or authority.
+    pub generation: Generation,
+    /// Fast slots.
+    pub fast: [Option<FastSlot>; 2],
+    /// Which fast slot new places come from.
+    pub target: usize,
+    /// Cold slot.
+    pub cold: Option<SlotRef>,
+    /// Entries whose authority is the cold slot.
+    pub cold_blocks: u32,
+    /// Entries that are not holes.
+    pub present: u32,
+    /// The newest placement is in the log or the journal.
+    pub recorded: bool,
+    /// Operations that hold this fragment.
+    pub pins: u32,
+    /// Stage slot, if one is loading or ready.
+    pub stage: Option<u32>,
+    /// When it was last read or written by a client.
+    pub last_use: Nanos,
+    /// Separate demand uses since it went cold, saturating.
+    pub touches: u8,
+    /// The group whose commit makes the newest cold slot durable; 0 if long durable.
+    pub sealed_in: u64,
+    map: Box<[BlockEntry]>,
+}
+
+impl Fragment {
+    /// All holes, no slots.
+    pub fn new(key: FragmentKey, size: FragmentSize, uid: u32) -> Self {
+        Self {
+            key,
+            size,
+            uid,
+            generation: Generation::new(0),
+            fast: [None, None],
+            target: 0,
+            cold: None,
+            cold_blocks: 0,
+            present: 0,
+            recorded: false,
+            pins: 0,
+            stage: None,
+            last_use: Nanos::new(0),
+            touches: 0,
+            sealed_in: 0,
+            map: vec![BlockEntry::HOLE; size.blocks() as usize].into_boxed_slice(),
+        }
+    }
+
+    /// A block's entry.
+    pub fn entry(&self, block: u32) -> BlockEntry {
+        self.map[block as usize]
+    }
+
+    /// Replaces a block's entry, keeping the counts; returns the old one.
+    pub fn set_entry(&mut self, block: u32, new: BlockEntry) -> BlockEntry {
+        let old = std::mem::replace(&mut self.map[block as usize], new);
+        self.present -= u32::from(!old.is_hole());
+        self.present += u32::from(!new.is_hole());
+        self.cold_blocks -= u32::from(old.is_cold());
+        self.cold_blocks += u32::from(new.is_cold());
+        old
+    }
+
+    /// The block's group is durable, if it is the one with `mark`.
+    pub fn clear_mark(&mut self, block: u32, mark: u16) {
+        if let Some(entry) = self.map.get_mut(block as usize)
+            && entry.mark() == mark
+        {
+            entry.clear_mark();
+        }
+    }
+
+    /// A change happened.
+    pub fn bump(&mut self) {
+        self.generation = Generation::new(self.generation.get().wrapping_add(1));
+    }
+
+    /// What a record says of it. Slots that hold only clean copies are not named.
+    pub fn placement(&self) -> Placement {
+        let slot = |slot: &Option<FastSlot>| slot.as_ref().filter(|s| s.named).map(|s| s.slot);
+        let fast = [slot(&self.fast[0]), slot(&self.fast[1])];
+        Placement { size: self.size, generation: self.generation, fast, cold: self.cold }
+    }
+
+    /// Takes a free place for `block`: its home if possible, else a spare, else any.
+    pub fn take_place(&mut self, block: u32) -> Option<Place> {
+        let blocks = slot_blocks(Role::Fast, self.size);
+        for which in [self.target, 1 - self.target] {
+            let Some(slot) = &mut self.fast[which] else { continue };
+            if slot.taken == blocks {
+                continue;
+            }
+            let found = if slot.is_free(block) {
+                Some(block)
+            } else {
+                slot.find_free(self.size.blocks(), blocks).or_else(|| slot.find_free(0, blocks))
+            };
+            let found = found.expect("a slot that is not full has a free block");
+            slot.take(found);
+            return Some(Place::fast(which, found));
+        }
+        None
+    }
+
+    /// Free places over both slots.
+    pub fn free_places(&self) -> u32 {
+        let blocks = slot_blocks(Role::Fast, self.size);
+        self.fast.iter().flatten().map(|slot| blocks - slot.taken).sum()
+    }
+
+    /// Marks a place that recovery found in use; false if impossible.
+    pub fn adopt_place(&mut self, place: Place) -> bool {
+        let Some((which, block)) = place.as_fast() else { return false };
+        let blocks = slot_blocks(Role::Fast, self.size);
+        match &mut self.fast[which] {
+            Some(slot) if block < blocks && slot.is_free(block) => {
+                slot.take(block);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives a place back, unless its slot has left the fragment as a whole.
+    pub fn give_place(&mut self, place: Place, slot: SlotRef) {
+        let (which, block) = place.as_fast().expect("a fast place");
+        if let Some(fast) = self.fast[which].as_mut().filter(|fast| fast.slot == slot) {
+            fast.give(block);
+        }
+    }
+
+    /// The slot that a fast place belongs to.
+    pub fn slot_of(&self, place: Place) -> SlotRef {
+        let (which, _) = place.as_fast().expect("a fast place");
+        self.fast[which].as_ref().expect("the place's slot exists").slot
+    }
+
+    /// Records must name the slot of `place` from now on.
+    pub fn name_slot_of(&mut self, place: Place) {
+        let (which, _) = place.as_fast().expect("a fast place");
+        let slot = self.fast[which].as_mut().expect("the place's slot exists");
+        self.recorded &= slot.named;
+        slot.named = true;
+    }
+
+    /// Where a fast place is on its device.
+    pub fn device_block(&self, place: Place) -> SlotRef {
+        let (which, block) = place.as_fast().expect("a fast place");
+        let slot = self.fast[which].as_ref().expect("the place's slot exists").slot;
+        SlotRef { block: slot.block + u64::from(block), ..slot }
+    }
+
+    /// A fast slot in which no block is taken.
+    pub fn idle_slot(&self) -> Option<usize> {
+        (0..2).find(|which| self.fast[*which].as_ref().is_some_and(|slot| slot.taken == 0))
+    }
+
+    /// Panics unless the invariants hold.
+    pub fn self_check(&self) {
+        let mut seen = std::collections::HashSet::new();
+        let (mut present, mut cold) = (0, 0);
+        for entry in &self.map {
+            present += u32::from(!entry.is_hole());
+            cold += u32::from(entry.is_cold());
+            if let Some((which, block)) = entry.place.as_fast() {
+                let slot = self.fast[which].as_ref().expect("entry names a missing slot");
+                assert!(!slot.is_free(block), "entry names a free place");
+                assert!(seen.insert(entry.place.raw()), "two entries share a place");
+            }
+        }
+        assert_eq!((present, cold), (self.present, self.cold_blocks));
+        assert!(cold == 0 || self.cold.is_some(), "cold entries without a cold slot");
+    }
+}

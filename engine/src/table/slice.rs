@@ -1,0 +1,171 @@
+//! One slice of the fragment table: fragments, slots, pending log, journal.
+//!
+//! The unit of ownership: exactly one core has it, and nothing in it is shared.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use super::index::Index;
+use super::limbo::{Freed, Limbo};
+use super::space::Space;
+use crate::format::checkpoint::Root;
+use crate::journal::log::PendingLog;
+use crate::request::Buf;
+use crate::units::{Crc, DeviceId, SliceId, VolumeId};
+
+/// What a commit is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// Nothing.
+    Idle,
+    /// Devices that hold the group's data are being flushed; so many to go.
+    Flushing(u32),
+    /// The group's blocks are being written; so many operations to go.
+    Writing(u32),
+}
+
+/// What a checkpoint is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snapshot {
+    /// Nothing.
+    Idle,
+    /// Waiting for its turn.
+    Queued,
+    /// Extents are being written; so many operations to go.
+    Pages(u32),
+    /// Waiting until this group is durable.
+    Closing(u64),
+    /// Devices with the extents are being flushed; so many to go.
+    Flushing(u32),
+    /// The root is being written; so many operations to go.
+    Root(u32),
+}
+
+/// Where the journal of a slice stands.
+#[derive(Debug)]
+pub struct Journal {
+    /// Sequence of the next block.
+    pub next_seq: u64,
+    /// First block that a recovery would still replay.
+    pub tail_seq: u64,
+    /// CRC of the last block.
+    pub prev: Crc,
+    /// Incarnation in the last block.
+    pub prev_incarnation: u32,
+    /// Every group up to this one is durable.
+    pub committed: u64,
+    /// What the commit is doing.
+    pub commit: Commit,
+    /// Somebody wants a commit that could not start yet.
+    pub wanted: bool,
+    /// The published checkpoint.
+    pub root: Root,
+    /// The one being made.
+    pub next_root: Root,
+    /// What it is doing.
+    pub snapshot: Snapshot,
+    /// Next fragment, by position in the index, and block to write out.
+    pub cursor: (usize, u32),
+    /// Memory for one group.
+    pub group_buf: Buf,
+}
+
+impl Journal {
+    /// Blocks that a recovery would replay.
+    pub fn used(&self) -> u64 {
+        self.next_seq - self.tail_seq
+    }
+}
+
+/// Who waits for a group to become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// A part with FUA.
+    Ask(u32),
+    /// A volume flush.
+    Flush(u32),
+}
+
+/// A slice.
+#[derive(Debug)]
+pub struct Slice {
+    /// Which.
+    pub id: SliceId,
+    /// Fragments.
+    pub index: Index,
+    /// Slots, by device.
+    pub space: Vec<Space>,
+    /// Completed changes not yet journaled.
+    pub log: PendingLog,
+    /// Journal and checkpoint.
+    pub journal: Journal,
+    /// What becomes free when a group is durable, in group order.
+    pub deferred: VecDeque<(u64, Freed)>,
+    /// What becomes free when readers have left.
+    pub limbo: Limbo,
+    /// Pieces that change blocks, in flight.
+    pub writing: SmallVec<[u32; 32]>,
+    /// Pieces that wait for something in this slice.
+    pub waiting: VecDeque<u32>,
+    /// Who waits for which group.
+    pub waiters: Vec<(u64, Waiter)>,
+    /// Devices written by completed changes of the current group, one bit each.
+    pub dirty_devices: u64,
+    /// Volumes with records in the current and in the committing group.
+    pub dirty_volumes: [SmallVec<[VolumeId; 4]>; 2],
+    /// A journal or flush failed: nothing is acknowledged any more.
+    pub failed: bool,
+    /// The waiting pieces are to be tried again.
+    pub kicked: bool,
+}
+
+impl Slice {
+    /// Remembers that the current group holds a change of `volume` on `device`.
+    pub fn mark_dirty(&mut self, volume: VolumeId, device: Option<DeviceId>) {
+        if let Some(device) = device {
+            self.dirty_devices |= 1 << device.get();
+        }
+        if !self.dirty_volumes[0].contains(&volume) {
+            self.dirty_volumes[0].push(volume);
+        }
+    }
+
+    /// The group whose durability covers all completed changes of `volume` (of any volume if `None`).
+    pub fn group_to_cover(&self, volume: Option<VolumeId>) -> Option<u64> {
+        let holds = |set: &SmallVec<[VolumeId; 4]>| volume.is_none_or(|volume| set.contains(&volume));
+        if !self.log.is_empty() && holds(&self.dirty_volumes[0]) {
+            Some(self.log.group())
+        } else if self.log.is_committing() && holds(&self.dirty_volumes[1]) {
+            Some(self.log.group() - 1)
+        } else {
+            None
+        }
+    }
+
+    /// The mark of blocks written by `group`: 1..=3.
+    pub fn mark(group: u64) -> u16 {
+        u16::try_from(group % 3 + 1).expect("1 to 3")
+    }
+
+    /// The mark of the current group.
+    pub fn current_mark(&self) -> u16 {
+        Self::mark(self.log.group())
+    }
+
+    /// Frees something once the current group is durable.
+    pub fn defer(&mut self, freed: Freed) {
+        self.deferred.push_back((self.log.group(), freed));
+    }
+
+    /// Panics unless the slice's invariants hold.
+    pub fn self_check(&self) {
+        for fragment in self.index.iter() {
+            fragment.self_check();
+        }
+        let groups = self.deferred.iter().map(|(group, _)| *group);
+        assert!(groups.is_sorted(), "deferred frees out of group order");
+        assert!(self.journal.tail_seq <= self.journal.next_seq);
+        assert!(self.log.group() == self.journal.committed + 1 + u64::from(self.log.is_committing()));
+    }
+}

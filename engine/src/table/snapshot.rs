@@ -1,0 +1,326 @@
+//! Checkpoints: the table written out as records, so that the journal can be cut.
+//!
+//! Steps: pages of records go to fresh extents while changes continue; every
+//! group that the pages may reflect is committed; devices are flushed; the
+//! root that names the pages is written; only then are the old extents and the
+//! journal behind the start free. A crash before the root leaves the old
+//! checkpoint and its whole journal in force. One checkpoint at a time per core.
+
+use super::Table;
+use super::commit::Rider;
+use super::op::Token;
+use super::sink::{Io, IoKind, IoResult, Sink};
+use super::slice::{Commit, Slice, Snapshot};
+use crate::format::checkpoint::{MAX_EXTENTS, PAGE_HEADER_BYTES, PAGE_PAYLOAD_BYTES, Root, seal_page};
+use crate::format::record::{Entry, MAX_ENTRIES, blocks_bytes, fragment_bytes};
+use crate::format::record::{put_blocks, put_fragment};
+use crate::request::Buf;
+use crate::table::entry::Place;
+use crate::units::{BLOCK_BYTES, SliceId};
+
+impl Table {
+    /// Wants a checkpoint of the slice; does nothing if one is under way.
+    pub(crate) fn request_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        let slice = self.slice(id);
+        if slice.journal.snapshot != Snapshot::Idle || slice.failed {
+            return;
+        }
+        slice.journal.snapshot = Snapshot::Queued;
+        self.snapshots.push_back(id);
+        if self.snapshots.len() == 1 {
+            self.start_snapshot(id, sink);
+        }
+    }
+
+    /// Checkpoints every slice whose journal is not empty.
+    pub fn checkpoint_all<S: Sink>(&mut self, sink: &mut S) {
+        let used = |slice: &&Slice| slice.journal.used() > 0;
+        let ids: Vec<_> = self.slices().filter(used).map(|slice| slice.id).collect();
+        for id in ids {
+            self.request_snapshot(id, sink);
+        }
+        self.settle(sink);
+    }
+
+    /// Checkpoints the slices whose journals are too full to commit to; before serving.
+    pub fn checkpoint_full<S: Sink>(&mut self, sink: &mut S) {
+        let limit = u64::from(self.config.checkpoint_blocks);
+        let ids: Vec<_> =
+            self.slices().filter(|slice| slice.journal.used() > limit).map(|s| s.id).collect();
+        for id in ids {
+            self.request_snapshot(id, sink);
+        }
+        self.settle(sink);
+    }
+
+    /// True while a checkpoint is under way or waits.
+    pub fn is_checkpointing(&self) -> bool {
+        !self.snapshots.is_empty()
+    }
+
+    /// Goes on with a checkpoint that found no memory or extent, or whose commit was under way.
+    pub(crate) fn resume_snapshot<S: Sink>(&mut self, sink: &mut S) {
+        let Some(&id) = self.snapshots.front() else { return };
+        match self.slice(id).journal.snapshot {
+            Snapshot::Queued => self.start_snapshot(id, sink),
+            Snapshot::Pages(0) => self.write_pages(id, sink),
+            _ => {}
+        }
+    }
+
+    fn start_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        let slice = self.slice(id);
+        let journal = &mut slice.journal;
+        // With a commit under way the start of replay would be in the middle of its group.
+        if journal.commit != Commit::Idle {
+            return;
+        }
+        journal.next_root = Root {
+            sequence: journal.root.sequence + 1,
+            start_seq: journal.next_seq,
+            start_prev: journal.prev,
+            incarnation: journal.prev_incarnation,
+            start_group: slice.log.group(),
+            ..Root::default()
+        };
+        journal.cursor = (0, 0);
+        journal.snapshot = Snapshot::Pages(0);
+        self.write_pages(id, sink);
+    }
+
+    /// Fills one extent with pages and writes it, or closes if all fragments are out.
+    fn write_pages<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        let (meta, pool) = (self.config.meta, self.config.pool);
+        let slice = self.slice(id);
+        if slice.index.next(slice.journal.cursor.0).is_none() {
+            return self.close_snapshot(id, sink);
+        }
+        assert!(slice.journal.next_root.extents.len() < MAX_EXTENTS, "a table outgrew its root");
+        let Some(buf) = sink.alloc(meta.extent_bytes as usize) else { return };
+        let Some(extent) = sink.claim_extent() else { return sink.free(buf) };
+        let pages = fill_extent(slice, &buf, pool, meta.extent_bytes, sink);
+        slice.journal.next_root.extents.push(extent);
+        slice.journal.next_root.pages += u64::from(pages);
+        slice.journal.snapshot = Snapshot::Pages(2);
+        for copy in 0..2 {
+            let (device, offset) = meta.place(copy, meta.extent(extent));
+            sink.io(Io {
+                device,
+                kind: IoKind::Write { fua: false },
+                offset,
+                mem: buf.mem(),
+                bytes: pages * BLOCK_BYTES as u32,
+                token: Token::Checkpoint(id).pack(),
+                background: false,
+            });
+        }
+        self.snapshot_buf = Some(buf);
+    }
+
+    pub(crate) fn snapshot_written<S: Sink>(&mut self, id: SliceId, result: IoResult, sink: &mut S) {
+        let journal = &mut self.slice(id).journal;
+        let (left, root) = match journal.snapshot {
+            Snapshot::Pages(left) => {
+                journal.snapshot = Snapshot::Pages(left - 1);
+                (left - 1, false)
+            }
+            Snapshot::Root(left) => {
+                journal.snapshot = Snapshot::Root(left - 1);
+                (left - 1, true)
+            }
+            other => panic!("a checkpoint write ended in {other:?}"),
+        };
+        if result.is_err() && !self.slice(id).failed {
+            self.fail_slice(id, sink);
+        }
+        if left > 0 {
+            return;
+        }
+        if let Some(buf) = self.snapshot_buf.take() {
+            sink.free(buf);
+        }
+        if self.slice(id).failed {
+            return self.abandon_snapshot(id, sink);
+        }
+        if root { self.end_snapshot(id, sink) } else { self.write_pages(id, sink) }
+    }
+
+    /// All pages are written: whatever they reflect must be durable before the root is.
+    fn close_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        let slice = self.slice(id);
+        let group = slice.group_to_cover(None).unwrap_or(slice.journal.committed);
+        slice.journal.next_root.fuzzy_group = group;
+        slice.journal.snapshot = Snapshot::Closing(group);
+        if group > slice.journal.committed {
+            self.request_commit(id, sink);
+        } else {
+            self.flush_snapshot(id, sink);
+        }
+    }
+
+    /// A commit of the slice has ended.
+    pub(crate) fn snapshot_committed<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        let first = self.snapshots.front() == Some(&id);
+        let journal = &self.slice(id).journal;
+        match journal.snapshot {
+            Snapshot::Closing(group) if journal.committed >= group => self.flush_snapshot(id, sink),
+            Snapshot::Closing(_) => self.request_commit(id, sink),
+            Snapshot::Queued if first => self.start_snapshot(id, sink),
+            _ => {}
+        }
+    }
+
+    fn flush_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        self.slice(id).journal.snapshot = Snapshot::Flushing(2);
+        for copy in 0..2 {
+            let (device, _) = self.config.meta.copies[copy];
+            self.flush_device(device, Rider::Snapshot(id), sink);
+        }
+    }
+
+    pub(crate) fn snapshot_flushed<S: Sink>(&mut self, id: SliceId, result: IoResult, sink: &mut S) {
+        let Snapshot::Flushing(left) = self.slice(id).journal.snapshot else {
+            panic!("a flush ended outside a checkpoint")
+        };
+        self.slice(id).journal.snapshot = Snapshot::Flushing(left - 1);
+        if result.is_err() && !self.slice(id).failed {
+            self.fail_slice(id, sink);
+        }
+        if left > 1 {
+            return;
+        }
+        if self.slice(id).failed {
+            return self.abandon_snapshot(id, sink);
+        }
+        self.write_root(id, sink);
+    }
+
+    fn write_root<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        let (meta, pool) = (self.config.meta, self.config.pool);
+        let journal = &mut self.slice(id).journal;
+        let block = journal.next_root.encode(pool, id);
+        let which = journal.next_root.sequence % 2;
+        // The commit that could use this memory waits until the checkpoint is out of the way.
+        let Some(buf) = sink.alloc(BLOCK_BYTES) else { return self.abandon_snapshot(id, sink) };
+        let mem = buf.mem();
+        sink.bytes_mut(mem, BLOCK_BYTES).copy_from_slice(&block);
+        journal.snapshot = Snapshot::Root(2);
+        self.snapshot_buf = Some(buf);
+        for copy in 0..2 {
+            let (device, offset) = meta.place(copy, meta.root(id, which));
+            sink.io(Io {
+                device,
+                kind: IoKind::Write { fua: true },
+                offset,
+                mem,
+                bytes: BLOCK_BYTES as u32,
+                token: Token::Checkpoint(id).pack(),
+                background: false,
+            });
+        }
+    }
+
+    /// The root is durable: the old checkpoint and the journal before it are free.
+    fn end_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        self.counters.checkpoints += 1;
+        let journal = &mut self.slice(id).journal;
+        let old = std::mem::replace(&mut journal.root, std::mem::take(&mut journal.next_root));
+        journal.tail_seq = journal.root.start_seq;
+        for extent in old.extents {
+            sink.release_extent(extent);
+        }
+        self.leave_snapshot(id, sink);
+    }
+
+    fn abandon_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        let root = std::mem::take(&mut self.slice(id).journal.next_root);
+        for extent in root.extents {
+            sink.release_extent(extent);
+        }
+        self.leave_snapshot(id, sink);
+    }
+
+    fn leave_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        let journal = &mut self.slice(id).journal;
+        journal.snapshot = Snapshot::Idle;
+        let wanted = journal.wanted;
+        assert_eq!(self.snapshots.pop_front(), Some(id));
+        if wanted {
+            self.request_commit(id, sink);
+        }
+        self.kick(id);
+        if let Some(&next) = self.snapshots.front() {
+            self.start_snapshot(next, sink);
+        }
+    }
+}
+
+/// Fills the pages of one extent from the slice's cursor on; returns how many.
+fn fill_extent(
+    slice: &mut Slice,
+    buf: &Buf,
+    pool: u64,
+    extent_bytes: u32,
+    sink: &mut impl super::sink::Sink,
+) -> u32 {
+    let first = u32::try_from(slice.journal.next_root.pages).expect("at most 2^20 pages");
+    let sequence = slice.journal.next_root.sequence;
+    let mut pages = 0;
+    while pages < extent_bytes / BLOCK_BYTES as u32 {
+        let page = sink.bytes_mut(buf.mem().block(pages), BLOCK_BYTES);
+        page.fill(0);
+        let bytes = fill_page(slice, &mut page[PAGE_HEADER_BYTES..]);
+        if bytes == 0 {
+            break;
+        }
+        let bytes = u16::try_from(bytes).expect("below a block");
+        seal_page(page, pool, slice.id, sequence, first + pages, bytes);
+        pages += 1;
+    }
+    pages
+}
+
+/// Writes records until the page is full or the fragments are out; returns the bytes used.
+fn fill_page(slice: &mut Slice, out: &mut [u8]) -> usize {
+    let mut at = 0;
+    while let Some((position, fragment)) = slice.index.next(slice.journal.cursor.0) {
+        let mut block = if position == slice.journal.cursor.0 { slice.journal.cursor.1 } else { 0 };
+        if block == 0 {
+            if at + fragment_bytes() > PAGE_PAYLOAD_BYTES {
+                slice.journal.cursor = (position, 0);
+                return at;
+            }
+            at += put_fragment(&mut out[at..], fragment.key, &fragment.placement());
+        }
+        let blocks = fragment.size.blocks();
+        while block < blocks {
+            let holes = (block..blocks).take_while(|b| fragment.entry(*b).is_hole()).count();
+            block += u32::try_from(holes).expect("at most 4096");
+            let run = (block..blocks).take(MAX_ENTRIES).take_while(|b| !fragment.entry(*b).is_hole());
+            let run = run.count();
+            if run == 0 {
+                continue;
+            }
+            if at + blocks_bytes(run) > PAGE_PAYLOAD_BYTES {
+                // A cursor of block 0 means "not begun"; holes before the first run make it safe to skip.
+                slice.journal.cursor = (position, block.max(1));
+                if block == 0 {
+                    at -= fragment_bytes();
+                    slice.journal.cursor = (position, 0);
+                }
+                return at;
+            }
+            let entries = (block..).take(run).map(|b| {
+                let entry = fragment.entry(b);
+                let place = if entry.is_cold() { Place::COLD } else { entry.place };
+                Entry { place, crc: entry.crc }
+            });
+            let entries: smallvec::SmallVec<[Entry; MAX_ENTRIES]> = entries.collect();
+            let first = u16::try_from(block).expect("at most 4096");
+            at += put_blocks(&mut out[at..], fragment.key, first, entries.into_iter());
+            block += u32::try_from(run).expect("at most 64");
+        }
+        slice.journal.cursor = (position + 1, 0);
+    }
+    at
+}

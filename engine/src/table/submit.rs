@@ -1,0 +1,339 @@
+//! Parts come in and are cut into pieces; pieces end and parts with them.
+
+use super::Table;
+use super::fragment::FragRef;
+use super::limbo::Freed;
+use super::op::{Ask, Kind, Part, Phase, Piece};
+use super::sink::{Done, Mem, Sink};
+use super::slice::Waiter;
+use crate::format::record::{fragment_bytes, put_drop, put_fragment};
+use crate::request::{Buf, Failure, Op};
+use crate::table::entry::Place;
+use crate::units::{BLOCK_BYTES, Crc, SliceId, WINDOW_BLOCKS};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+/// Blocks a discard piece may cover: a whole fragment.
+const DISCARD_BLOCKS: u32 = 4096;
+
+/// A run of whole blocks with unwritten edges, inside one part.
+#[derive(Clone, Copy)]
+struct Range {
+    block: u64,
+    count: u32,
+    head: u16,
+    tail: u16,
+}
+
+fn short(bytes: u64) -> u16 {
+    u16::try_from(bytes).expect("below a block")
+}
+
+impl Table {
+    /// Takes a part for a slice of this core.
+    ///
+    /// # Panics
+    /// Unless [`Table::can_submit`].
+    pub fn submit<S: Sink>(&mut self, slice: SliceId, part: Part, sink: &mut S) {
+        match part.op {
+            Op::Read => {
+                self.counters.reads += 1;
+                self.counters.read_bytes += u64::from(part.length);
+            }
+            Op::Write => {
+                self.counters.writes += 1;
+                self.counters.write_bytes += u64::from(part.length);
+            }
+            Op::Status => return self.status(slice, part, sink),
+            Op::Discard | Op::WriteZeroes => {}
+            Op::Flush => panic!("flush has its own entry"),
+        }
+        let ask = Ask {
+            origin: part.origin,
+            fua: part.fua,
+            buf: None,
+            zeros: None,
+            slice,
+            remaining: 1,
+            failure: None,
+        };
+        let ask = self.asks.insert(ask).expect("can_submit was true");
+        match part.op {
+            Op::Discard | Op::WriteZeroes => self.cut_discard(ask, &part, sink),
+            _ => self.cut_transfer(ask, &part, sink),
+        }
+        self.asks.get_mut(ask).buf = part.buf;
+        self.piece_of_ask_ended(ask, Ok(()), sink);
+        self.settle(sink);
+    }
+
+    fn cut_transfer<S: Sink>(&mut self, ask: u32, part: &Part, sink: &mut S) {
+        let mem = part.buf.as_ref().expect("a transfer has a buffer").mem();
+        let end = part.offset + u64::from(part.length);
+        let (first, last) = (part.offset / BLOCK, (end - 1) / BLOCK);
+        let range = Range {
+            block: first,
+            count: u32::try_from(last - first + 1).expect("within a window"),
+            head: short(part.offset % BLOCK),
+            tail: short((BLOCK - end % BLOCK) % BLOCK),
+        };
+        assert!(range.count <= WINDOW_BLOCKS, "a part stays within a window");
+        let kind = if part.op == Op::Read { Kind::Read { stage: part.stage } } else { Kind::Write };
+        self.cut(ask, part, kind, range, mem, sink);
+    }
+
+    /// Whole blocks become holes; partly covered ones are rewritten with zeros.
+    fn cut_discard<S: Sink>(&mut self, ask: u32, part: &Part, sink: &mut S) {
+        let end = part.offset + u64::from(part.length);
+        let (first, last) = (part.offset.div_ceil(BLOCK), end / BLOCK);
+        let head = part.offset % BLOCK;
+        let tail = end % BLOCK;
+        if head == 0 && tail == 0 || first < last {
+            let count = u32::try_from(last - first).expect("within a segment");
+            let range = Range { block: first, count, head: 0, tail: 0 };
+            self.cut(ask, part, Kind::Discard, range, Mem { arena: 0, byte: 0 }, sink);
+        }
+        if head == 0 && tail == 0 {
+            return;
+        }
+        let Some(zeros) = sink.alloc(2 * BLOCK_BYTES) else {
+            self.piece_failed_early(ask, Failure::NoSpace);
+            return;
+        };
+        sink.zero(zeros.mem(), 2 * BLOCK_BYTES);
+        let mem = zeros.mem();
+        self.asks.get_mut(ask).zeros = Some(zeros);
+        if first > last {
+            let range = Range { block: last, count: 1, head: short(head), tail: short(BLOCK - tail) };
+            return self.cut(ask, part, Kind::Write, range, mem, sink);
+        }
+        if head != 0 {
+            let range = Range { block: first - 1, count: 1, head: short(head), tail: 0 };
+            self.cut(ask, part, Kind::Write, range, mem, sink);
+        }
+        if tail != 0 {
+            let range = Range { block: last, count: 1, head: 0, tail: short(BLOCK - tail) };
+            self.cut(ask, part, Kind::Write, range, mem.block(1), sink);
+        }
+    }
+
+    fn piece_failed_early(&mut self, ask: u32, failure: Failure) {
+        self.asks.get_mut(ask).failure.get_or_insert(failure);
+    }
+
+    /// Cuts a range at fragment boundaries and starts each piece.
+    fn cut<S: Sink>(&mut self, ask: u32, part: &Part, kind: Kind, all: Range, mem: Mem, sink: &mut S) {
+        let slice = self.asks.get(ask).slice;
+        let end = all.block + u64::from(all.count);
+        let mut block = all.block;
+        while block < end {
+            let spot = self.slice(slice).index.spot(part.volume, block, part.fragment);
+            let limit = if kind == Kind::Discard { DISCARD_BLOCKS } else { WINDOW_BLOCKS };
+            let left = u32::try_from((end - block).min(u64::from(limit))).expect("bounded");
+            let count = left.min(spot.size.blocks() - spot.block);
+            let done = u32::try_from(block - all.block).expect("within a segment");
+            let piece = Piece {
+                kind,
+                phase: Phase::Start,
+                ask,
+                slice,
+                key: spot.key,
+                size: spot.size,
+                frag: None,
+                writing: false,
+                waited: false,
+                retry: false,
+                first: spot.block,
+                count,
+                mem: mem.block(done),
+                head: if done == 0 { all.head } else { 0 },
+                tail: if done + count == all.count { all.tail } else { 0 },
+                pending: 0,
+                failure: None,
+                era: None,
+                reserved: 0,
+                temp: None,
+                crcs: [Crc::new(0); WINDOW_BLOCKS as usize],
+                places: [Place::HOLE; WINDOW_BLOCKS as usize],
+            };
+            self.asks.get_mut(ask).remaining += 1;
+            let piece = self.pieces.insert(piece).expect("can_submit left room");
+            self.advance(piece, sink);
+            block += u64::from(count);
+        }
+    }
+
+    /// Starts a piece or takes it further; it waits by itself if it has to.
+    pub(crate) fn advance<S: Sink>(&mut self, piece: u32, sink: &mut S) {
+        match self.pieces.get(piece).kind {
+            Kind::Read { stage } => self.advance_read(piece, stage, sink),
+            Kind::Write => self.advance_write(piece, sink),
+            Kind::Discard => self.advance_discard(piece, sink),
+        }
+    }
+
+    /// Puts a piece back until its slice is kicked.
+    pub(crate) fn wait(&mut self, piece: u32) {
+        let slice = self.pieces.get(piece).slice;
+        self.slice(slice).waiting.push_back(piece);
+    }
+
+    /// Holds the piece's fragment, if it exists; its operations then may name it.
+    pub(crate) fn pin(&mut self, piece: u32) -> Option<FragRef> {
+        let Piece { slice, key, frag, .. } = *self.pieces.get(piece);
+        if frag.is_some() {
+            return frag;
+        }
+        let now = self.now;
+        let index = &mut self.slice(slice).index;
+        let found = index.find(key)?;
+        let fragment = index.held(found);
+        fragment.pins += 1;
+        fragment.last_use = now;
+        self.pieces.get_mut(piece).frag = Some(found);
+        Some(found)
+    }
+
+    /// A piece has ended: gives back all it holds and tells its part.
+    pub(crate) fn finish<S: Sink>(&mut self, index: u32, result: Result<(), Failure>, sink: &mut S) {
+        let piece = self.pieces.remove(index);
+        assert!(piece.pending == 0 && piece.reserved == 0, "a piece ends with nothing under way");
+        let slice = self.slice(piece.slice);
+        if piece.writing {
+            let at = slice.writing.iter().position(|other| *other == index);
+            slice.writing.swap_remove(at.expect("a writer is listed"));
+        }
+        if let Some(era) = piece.era {
+            slice.limbo.leave(era);
+        }
+        if let Some(temp) = piece.temp {
+            sink.free(temp);
+        }
+        if let Some(frag) = piece.frag {
+            self.unpin(piece.slice, frag);
+        }
+        let slice = self.slice(piece.slice);
+        if !slice.waiting.is_empty() || !slice.limbo.is_empty() {
+            self.kick(piece.slice);
+        }
+        if self.starved {
+            self.kick_all();
+        }
+        self.piece_of_ask_ended(piece.ask, result, sink);
+    }
+
+    fn piece_of_ask_ended<S: Sink>(&mut self, index: u32, result: Result<(), Failure>, sink: &mut S) {
+        let ask = self.asks.get_mut(index);
+        ask.remaining -= 1;
+        if let Err(failure) = result {
+            ask.failure.get_or_insert(failure);
+        }
+        if ask.remaining > 0 {
+            return;
+        }
+        let (fua, failed, slice) = (ask.fua, ask.failure.is_some(), ask.slice);
+        if fua && !failed && self.wait_durable(slice, None, Waiter::Ask(index), sink) {
+            return;
+        }
+        self.end_ask(index, sink);
+    }
+
+    /// Answers a part.
+    pub(crate) fn end_ask<S: Sink>(&mut self, index: u32, sink: &mut S) {
+        let ask = self.asks.remove(index);
+        if let Some(zeros) = ask.zeros {
+            sink.free(zeros);
+        }
+        let result = ask.failure.map_or(Ok(()), Err);
+        sink.done(Done { origin: ask.origin, buf: ask.buf, result });
+    }
+
+    /// One byte per block: 1 if it has bytes somewhere.
+    fn status<S: Sink>(&mut self, id: SliceId, part: Part, sink: &mut S) {
+        let buf: Buf = part.buf.expect("status has a buffer");
+        let first = part.offset / BLOCK;
+        let end = (part.offset + u64::from(part.length)).div_ceil(BLOCK);
+        let count = usize::try_from(end - first).expect("within a segment");
+        let slice = self.slice(id);
+        let out = sink.bytes_mut(buf.mem(), count);
+        let mut known = None;
+        for (block, byte) in (first..end).zip(out.iter_mut()) {
+            let spot = slice.index.spot(part.volume, block, part.fragment);
+            if known.is_none_or(|(key, _)| key != spot.key) {
+                known = Some((spot.key, slice.index.find(spot.key)));
+            }
+            let found = known.and_then(|(_, at)| slice.index.get(at?));
+            *byte = u8::from(found.is_some_and(|f| !f.entry(spot.block).is_hole()));
+        }
+        sink.done(Done { origin: part.origin, buf: Some(buf), result: Ok(()) });
+    }
+
+    /// An operation lets go of a fragment; an empty one is dropped.
+    pub(crate) fn unpin(&mut self, id: SliceId, at: FragRef) {
+        let fragment = self.slice(id).index.held(at);
+        fragment.pins -= 1;
+        if fragment.pins == 0 && fragment.present == 0 {
+            self.drop_if_empty(id, at);
+        }
+    }
+
+    /// Drops a fragment without blocks, if nothing holds it and the log has room.
+    pub(crate) fn drop_if_empty(&mut self, id: SliceId, at: FragRef) {
+        let slice = self.slice(id);
+        let Some(fragment) = slice.index.get(at) else { return };
+        if fragment.pins > 0 || fragment.present > 0 || fragment.stage.is_some() {
+            return;
+        }
+        let on_record = fragment.recorded || fragment.fast.iter().flatten().any(|slot| slot.named);
+        if on_record {
+            if !slice.log.reserve(MAX_DROP_BYTES) {
+                return;
+            }
+            let key = fragment.key;
+            slice.log.release(MAX_DROP_BYTES);
+            slice.log.append(|out| put_drop(out, key));
+            slice.mark_dirty(key.volume, None);
+        }
+        let fragment = slice.index.remove(at);
+        for slot in fragment.fast.iter().flatten() {
+            let freed = Freed::Slot(slot.slot, fragment.size);
+            if slot.named { slice.defer(freed) } else { slice.limbo.push(freed) }
+        }
+        if let Some(cold) = fragment.cold {
+            slice.defer(Freed::Slot(cold, fragment.size));
+        }
+        self.kick(id);
+    }
+
+    /// Fast slots without a taken block leave their fragment.
+    pub(crate) fn release_idle_slots(&mut self, id: SliceId, at: FragRef) {
+        let slice = self.slice(id);
+        let Some(fragment) = slice.index.get_mut(at) else { return };
+        if fragment.pins > 0 {
+            return;
+        }
+        while let Some(which) = fragment.idle_slot() {
+            let named = fragment.fast[which].as_ref().is_some_and(|slot| slot.named);
+            if named && !slice.log.reserve(fragment_bytes()) {
+                return;
+            }
+            let slot = fragment.fast[which].take().expect("an idle slot").slot;
+            fragment.target = 1 - which;
+            let freed = Freed::Slot(slot, fragment.size);
+            if named {
+                let (key, placement) = (fragment.key, fragment.placement());
+                slice.log.release(fragment_bytes());
+                slice.log.append(|out| put_fragment(out, key, &placement));
+                let group = slice.log.group();
+                slice.deferred.push_back((group, freed));
+                if !slice.dirty_volumes[0].contains(&key.volume) {
+                    slice.dirty_volumes[0].push(key.volume);
+                }
+            } else {
+                slice.limbo.push(freed);
+            }
+        }
+    }
+}
+
+/// Bytes promised before a drop record.
+const MAX_DROP_BYTES: usize = 12;

@@ -1,0 +1,6 @@
+//! Targets: how clients reach volumes.
+//!
+//! A target turns a protocol into [`crate::request`]s and back. Nothing below
+//! knows a target, and no target knows another.
+
+pub mod nbd;

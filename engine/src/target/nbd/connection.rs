@@ -1,0 +1,280 @@
+//! One client's socket, from accept to close.
+//!
+//! Nonblocking, and driven by the reactor: [`Connection::poll`] when the socket
+//! is ready or something else changed, [`Connection::complete`] for the engine's
+//! answers (the connection's number is in the tag's high 16 bits). One `readv`
+//! takes what there is, one `writev` sends many replies straight from engine
+//! buffers; partial sends go on later.
+//!
+//! A connection whose client is gone lingers until the engine has answered all
+//! that it asked.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::RECEIVE_BYTES;
+use super::handshake::{Handshake, Step, Violation};
+use super::session::Session;
+use super::socket::{Socket, ready};
+use crate::request::{Completion, Host};
+use crate::units::Nanos;
+
+/// Reads of the socket in one [`Connection::poll`]: others want their turn.
+const READS_PER_POLL: usize = 4;
+
+/// What a [`Connection::poll`] achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Something moved, there may be more: poll again.
+    Moved,
+    /// Poll when the socket is ready or a completion has come.
+    Waiting,
+    /// The host lacks a buffer or room for a request: poll when it may have.
+    Starved,
+    /// All is over: drop the connection.
+    Finished,
+}
+
+/// Why a client was disconnected.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Protocol(#[from] Violation),
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+}
+
+enum State {
+    Negotiating(Box<Negotiation>),
+    Transmitting(Box<Session>),
+    Closed,
+}
+
+struct Negotiation {
+    handshake: Handshake,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    sent: usize,
+    /// Where to go when the output is sent.
+    next: Option<Step>,
+}
+
+/// One client's connection.
+pub struct Connection {
+    socket: Socket,
+    conn: u16,
+    opened: Nanos,
+    state: State,
+    send_blocked: bool,
+    stopping: bool,
+}
+
+impl Connection {
+    /// Serves a nonblocking socket accepted at `now`, under the number `conn`.
+    pub fn new(socket: Socket, conn: u16, now: Nanos) -> Connection {
+        let mut output = Vec::new();
+        let handshake = Handshake::start(&mut output);
+        let input = Vec::with_capacity(RECEIVE_BYTES);
+        let negotiation = Negotiation { handshake, input, output, sent: 0, next: None };
+        Connection {
+            socket,
+            conn,
+            opened: now,
+            state: State::Negotiating(Box::new(negotiation)),
+            send_blocked: false,
+            stopping: false,
+        }
+    }
+
+    /// Moves what can be moved without blocking.
+    pub fn poll(&mut self, host: &mut impl Host) -> Progress {
+        self.send_blocked = false;
+        let mut moved = false;
+        if let State::Negotiating(negotiation) = &mut self.state {
+            match negotiation.run(&mut self.socket, host, self.stopping) {
+                Ok(None) => {
+                    self.send_blocked = negotiation.sent < negotiation.output.len();
+                    return Progress::Waiting;
+                }
+                Ok(Some(Step::Ready(export))) => {
+                    tracing::debug!(conn = self.conn, volume = %export.volume.name, "connected");
+                    let mut session = Session::new(self.conn, export, &negotiation.input);
+                    if self.stopping {
+                        session.stop();
+                    }
+                    self.state = State::Transmitting(Box::new(session));
+                    moved = true;
+                }
+                Ok(Some(_)) => self.state = State::Closed,
+                Err(broken) => self.hang_up(&broken, host),
+            }
+        }
+        if let State::Transmitting(session) = &mut self.state {
+            match transmit(session, &mut self.socket, host) {
+                Ok(more) => moved |= more,
+                Err(broken) => self.hang_up(&broken, host),
+            }
+        }
+        self.progress(moved)
+    }
+
+    fn progress(&mut self, moved: bool) -> Progress {
+        match &self.state {
+            State::Transmitting(session) if session.is_finished() => Progress::Finished,
+            State::Transmitting(session) => {
+                self.send_blocked = session.has_output();
+                if moved {
+                    Progress::Moved
+                } else if session.is_starved() {
+                    Progress::Starved
+                } else {
+                    Progress::Waiting
+                }
+            }
+            State::Closed => Progress::Finished,
+            State::Negotiating(_) => Progress::Waiting,
+        }
+    }
+
+    /// Takes the answer to a request of this connection. Poll afterwards, once
+    /// for a batch of them.
+    ///
+    /// # Panics
+    /// If no request of this connection has the completion's tag.
+    pub fn complete(&mut self, completion: Completion, host: &mut impl Host) {
+        match &mut self.state {
+            State::Transmitting(session) => session.complete(completion, host),
+            _ => panic!("only a session has requests under way"),
+        }
+    }
+
+    /// The socket, to wait on.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// It makes sense to wait until the socket can be read.
+    pub fn wants_read(&self) -> bool {
+        match &self.state {
+            State::Negotiating(negotiation) => negotiation.sent == negotiation.output.len(),
+            State::Transmitting(session) => session.wants_input(),
+            State::Closed => false,
+        }
+    }
+
+    /// It makes sense to wait until the socket can be written.
+    pub fn wants_write(&self) -> bool {
+        self.send_blocked
+    }
+
+    /// When it was accepted, if it still negotiates.
+    pub fn negotiating_since(&self) -> Option<Nanos> {
+        matches!(self.state, State::Negotiating(_)).then_some(self.opened)
+    }
+
+    /// From now on everything new is refused; what is under way is answered.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        if let State::Transmitting(session) = &mut self.state {
+            session.stop();
+        }
+    }
+
+    /// Nothing is under way or unanswered.
+    pub fn is_quiet(&self) -> bool {
+        match &self.state {
+            State::Transmitting(session) => session.is_quiet(),
+            _ => true,
+        }
+    }
+
+    /// Hangs up. Poll until [`Progress::Finished`]: the engine may still have requests.
+    pub fn close(&mut self, host: &mut impl Host) {
+        self.socket.shutdown();
+        match &mut self.state {
+            State::Transmitting(session) => session.abort(host),
+            state => *state = State::Closed,
+        }
+    }
+
+    fn hang_up(&mut self, broken: &Broken, host: &mut impl Host) {
+        tracing::info!(conn = self.conn, "client disconnected: {broken}");
+        self.close(host);
+    }
+}
+
+impl Negotiation {
+    /// `None`: the socket is not ready. Otherwise the end of the negotiation.
+    fn run(
+        &mut self,
+        socket: &mut Socket,
+        host: &impl Host,
+        stopping: bool,
+    ) -> Result<Option<Step>, Broken> {
+        loop {
+            while self.sent < self.output.len() {
+                match ready(socket.write(&self.output[self.sent..]))? {
+                    Some(n) => self.sent += n,
+                    None => return Ok(None),
+                }
+            }
+            self.output.clear();
+            self.sent = 0;
+            if let Some(next) = self.next.take() {
+                return Ok(Some(next));
+            }
+            let (consumed, step) =
+                self.handshake.step(&self.input, host.volumes(), stopping, &mut self.output)?;
+            self.input.drain(..consumed);
+            match step {
+                Step::Continue => {}
+                Step::NeedMore => {
+                    let held = self.input.len();
+                    self.input.resize(RECEIVE_BYTES, 0);
+                    let got = ready(socket.read(&mut self.input[held..]));
+                    self.input.truncate(held + got.as_ref().map_or(0, |n| n.unwrap_or(0)));
+                    match got? {
+                        Some(0) => return Ok(Some(Step::Closed)),
+                        Some(_) => {}
+                        None => return Ok(None),
+                    }
+                }
+                end => self.next = Some(end),
+            }
+        }
+    }
+}
+
+/// Receives, has it worked on, sends; true if anything moved.
+fn transmit(
+    session: &mut Session,
+    socket: &mut Socket,
+    host: &mut impl Host,
+) -> Result<bool, Broken> {
+    session.pump(host)?;
+    let mut moved = false;
+    for _ in 0..READS_PER_POLL {
+        let Some(mut space) = session.space(host) else { break };
+        let room = space[0].len() + space[1].len();
+        let Some(n) = ready(socket.read_vectored(&mut space))? else { break };
+        if n == 0 {
+            session.end_of_input(host);
+            break;
+        }
+        moved = true;
+        session.received(n);
+        session.pump(host)?;
+        if n < room {
+            break;
+        }
+    }
+    while session.has_output() {
+        let Some(n) = ready(socket.write_vectored(&session.slices(host)))? else { break };
+        session.sent(n, host);
+        moved = true;
+    }
+    if moved {
+        session.pump(host)?;
+    }
+    Ok(moved)
+}

@@ -1,0 +1,171 @@
+//! The NBD connections of one core.
+//!
+//! The reactor adds accepted sockets, marks connections whose sockets are ready,
+//! routes completions here and calls [`Server::run`] once per turn. A connection
+//! that is neither marked nor got a completion costs nothing.
+
+use super::connection::{Connection, Progress};
+use super::socket::Socket;
+use crate::request::{Completion, Host};
+use crate::units::Nanos;
+
+/// Nanoseconds that a client may take to negotiate.
+pub const NEGOTIATION_NS: u64 = 10_000_000_000;
+
+/// All connections that there may be exist already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many NBD connections (limit {0})")]
+pub struct TooMany(pub u16);
+
+struct Entry {
+    connection: Connection,
+    marked: bool,
+}
+
+/// The connections of one core.
+pub struct Server {
+    entries: Vec<Option<Entry>>,
+    /// Numbers to poll in the next run, each once.
+    marked: Vec<u16>,
+    /// The list that a run works off, kept for its memory.
+    turn: Vec<u16>,
+    live: u16,
+    stopping: bool,
+}
+
+impl Server {
+    /// A server of at most `limit` connections.
+    pub fn new(limit: u16) -> Server {
+        Server {
+            entries: (0..limit).map(|_| None).collect(),
+            marked: Vec::with_capacity(limit.into()),
+            turn: Vec::with_capacity(limit.into()),
+            live: 0,
+            stopping: false,
+        }
+    }
+
+    /// Takes an accepted nonblocking socket; returns its number.
+    ///
+    /// # Errors
+    /// If the limit is reached; the socket is closed.
+    pub fn add(&mut self, socket: Socket, now: Nanos) -> Result<u16, TooMany> {
+        let limit = u16::try_from(self.entries.len()).expect("made from a u16");
+        let free = (0..limit).find(|&n| self.entries[usize::from(n)].is_none());
+        let conn = free.ok_or(TooMany(limit))?;
+        let mut connection = Connection::new(socket, conn, now);
+        if self.stopping {
+            connection.stop();
+        }
+        self.entries[usize::from(conn)] = Some(Entry { connection, marked: false });
+        self.live += 1;
+        self.mark(conn);
+        Ok(conn)
+    }
+
+    /// The connection of a number.
+    pub fn get(&self, conn: u16) -> Option<&Connection> {
+        self.entries.get(usize::from(conn))?.as_ref().map(|entry| &entry.connection)
+    }
+
+    /// All connections, with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &Connection)> {
+        (0..).zip(&self.entries).filter_map(|(n, e)| Some((n, &e.as_ref()?.connection)))
+    }
+
+    /// Connections there are.
+    pub fn len(&self) -> u16 {
+        self.live
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// The connection's socket is ready: poll it in the next run.
+    pub fn mark(&mut self, conn: u16) {
+        let Some(Some(entry)) = self.entries.get_mut(usize::from(conn)) else { return };
+        if !std::mem::replace(&mut entry.marked, true) {
+            self.marked.push(conn);
+        }
+    }
+
+    /// Routes a completion by its tag.
+    ///
+    /// # Panics
+    /// If no connection has a request with this tag.
+    pub fn complete(&mut self, completion: Completion, host: &mut impl Host) {
+        let conn = u16::try_from(completion.tag >> 48).expect("16 bits");
+        let entry = self.entries[usize::from(conn)].as_mut();
+        entry.expect("a connection outlives its requests").connection.complete(completion, host);
+        self.mark(conn);
+    }
+
+    /// Polls the marked connections once; `closing` hears of each one that has
+    /// ended just before its socket closes. True if anything moved: run again
+    /// before sleeping.
+    pub fn run(&mut self, host: &mut impl Host, mut closing: impl FnMut(u16, &Connection)) -> bool {
+        let mut moved = false;
+        std::mem::swap(&mut self.marked, &mut self.turn);
+        for i in 0..self.turn.len() {
+            let conn = self.turn[i];
+            let slot = &mut self.entries[usize::from(conn)];
+            let entry = slot.as_mut().expect("only live connections are marked");
+            entry.marked = false;
+            match entry.connection.poll(host) {
+                Progress::Waiting => {}
+                Progress::Starved => self.mark(conn),
+                Progress::Moved => {
+                    moved = true;
+                    self.mark(conn);
+                }
+                Progress::Finished => {
+                    closing(conn, &entry.connection);
+                    *slot = None;
+                    self.live -= 1;
+                    moved = true;
+                }
+            }
+        }
+        self.turn.clear();
+        moved
+    }
+
+    /// Hangs up on clients that take longer than [`NEGOTIATION_NS`] to negotiate.
+    /// For a timer of about a second.
+    pub fn expire(&mut self, now: Nanos, host: &mut impl Host) {
+        for conn in 0..u16::try_from(self.entries.len()).expect("made from a u16") {
+            let Some(entry) = &mut self.entries[usize::from(conn)] else { continue };
+            let since = entry.connection.negotiating_since();
+            if since.is_some_and(|opened| now.since(opened) > NEGOTIATION_NS) {
+                tracing::info!(conn, "client disconnected: negotiation took too long");
+                entry.connection.close(host);
+                self.mark(conn);
+            }
+        }
+    }
+
+    /// New requests and negotiations are refused from now on.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        for entry in self.entries.iter_mut().flatten() {
+            entry.connection.stop();
+        }
+    }
+
+    /// Nothing is under way or unanswered on any connection.
+    pub fn is_quiet(&self) -> bool {
+        self.entries.iter().flatten().all(|entry| entry.connection.is_quiet())
+    }
+
+    /// Hangs up on everyone. Run until [`Server::is_empty`].
+    pub fn close(&mut self, host: &mut impl Host) {
+        for conn in 0..u16::try_from(self.entries.len()).expect("made from a u16") {
+            if let Some(entry) = &mut self.entries[usize::from(conn)] {
+                entry.connection.close(host);
+                self.mark(conn);
+            }
+        }
+    }
+}

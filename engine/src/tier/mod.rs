@@ -1,0 +1,103 @@
+//! Moving fragments between the fast and the cold tier.
+//!
+//! *Spill*: a fragment that has cooled down is written whole to a cold slot,
+//! the device is flushed, and the authority moves with one record, provided
+//! that the fragment's generation is still what it was. Its fast slots are free
+//! when that record is durable. *Promote*: a staged fragment that keeps being
+//! read gets clean fast copies of its cold blocks; they are on no record and
+//! can go at once. One job of each kind at a time per core; both are background.
+
+pub mod copy;
+pub mod promote;
+pub mod spill;
+
+use crate::format::superblock::Role;
+use crate::table::Table;
+use crate::table::sink::Sink;
+use crate::units::{Nanos, SliceId, VolumeId};
+
+/// When fragments move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TierSettings {
+    /// Spill while a fast device has less than this part of its chunks free, in per cent.
+    pub spill_below_percent: u8,
+    /// Spill fragments that nobody has used for so long; 0: only when space is short.
+    pub idle_ns: u64,
+    /// Copy back after so many separate reads from the cold tier; 0: never.
+    pub promote_touches: u8,
+}
+
+/// Jobs under way.
+#[derive(Debug, Default)]
+pub struct Tiering {
+    pub(crate) jobs: [Option<copy::Job>; 2],
+    /// Spill everything of this volume, whatever its age.
+    pub(crate) cooling: Option<VolumeId>,
+    next_scan: Nanos,
+}
+
+/// Pause between looking for work when there was none.
+const SCAN_NS: u64 = 200_000_000;
+
+impl Table {
+    /// Looks for background work; call now and then. Returns when it wants to be called again.
+    pub fn tick<S: Sink>(&mut self, sink: &mut S) -> Option<Nanos> {
+        self.resume_snapshot(sink);
+        if self.has_cold() && self.now >= self.tiering.next_scan {
+            self.tiering.next_scan = self.now.after(SCAN_NS);
+            if self.tiering.jobs[copy::SPILL].is_none() {
+                self.find_spill(None, sink);
+            }
+            if self.tiering.jobs[copy::PROMOTE].is_none() {
+                self.find_promotion(sink);
+            }
+        }
+        self.settle(sink);
+        let idle = self.stages.slots.is_empty() && self.slices().all(|slice| slice.index.is_empty());
+        (self.has_cold() && !idle && self.wants_scan()).then_some(self.tiering.next_scan)
+    }
+
+    /// Moves all of a volume to the cold tier; `false` once nothing of it is left to move here.
+    pub fn cool<S: Sink>(&mut self, volume: VolumeId, sink: &mut S) -> bool {
+        self.tiering.cooling = Some(volume);
+        if self.tiering.jobs[copy::SPILL].is_none() {
+            self.find_spill(None, sink);
+        }
+        let busy = self.tiering.jobs[copy::SPILL].is_some();
+        if !busy {
+            self.tiering.cooling = None;
+        }
+        self.settle(sink);
+        busy
+    }
+
+    fn has_cold(&self) -> bool {
+        self.config.devices.iter().any(|device| device.role == Role::Cold)
+    }
+
+    /// Time alone can create work: a fragment may become idle, or a job may be waiting to go on.
+    fn wants_scan(&self) -> bool {
+        self.config.tier.idle_ns > 0
+            || self.tiering.cooling.is_some()
+            || self.tiering.jobs.iter().any(Option::is_some)
+            || !self.snapshots.is_empty()
+    }
+
+    pub(crate) fn fast_is_short<S: Sink>(&self, sink: &S) -> bool {
+        let fast = self.config.devices.iter().filter(|device| device.role == Role::Fast);
+        fast.map(|device| sink.chunks(device.id)).any(|(free, total)| {
+            u64::from(free) * 100 < u64::from(total) * u64::from(self.config.tier.spill_below_percent)
+        })
+    }
+
+    /// A new fragment finds no slot: spills one from the same slice. False if that cannot help.
+    pub(crate) fn make_room<S: Sink>(&mut self, id: SliceId, sink: &mut S) -> bool {
+        if !self.has_cold() {
+            return false;
+        }
+        match &self.tiering.jobs[copy::SPILL] {
+            Some(_) => true,
+            None => self.find_spill(Some(id), sink),
+        }
+    }
+}

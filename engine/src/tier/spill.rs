@@ -1,0 +1,238 @@
+//! Spilling: a fragment's authority moves to a cold slot.
+
+use super::copy::{Job, SPILL, Step};
+use crate::format::record::{Entry, MAX_ENTRIES, blocks_bytes, fragment_bytes, put_blocks};
+use crate::format::superblock::Role;
+use crate::table::Table;
+use crate::table::commit::Rider;
+use crate::table::entry::{BlockEntry, Place};
+use crate::table::fragment::{FragRef, Fragment};
+use crate::table::limbo::Freed;
+use crate::table::read::{Source, source};
+use crate::table::sink::{IoKind, Sink};
+use crate::table::write::record_placement;
+use crate::units::{BLOCK_BYTES, Crc, SliceId, WINDOW_BLOCKS};
+
+const WINDOW_BYTES: usize = WINDOW_BLOCKS as usize * BLOCK_BYTES;
+
+/// Blocks whose authority is a fast place.
+fn fast_blocks(fragment: &Fragment) -> u32 {
+    fragment.present - fragment.cold_blocks
+}
+
+/// Bytes of the records that state all entries of a fragment.
+fn map_bytes(fragment: &Fragment) -> usize {
+    let present = |block: u32| !fragment.entry(block).is_hole();
+    let starts = |block: &u32| present(*block) && (*block == 0 || !present(*block - 1));
+    let runs = (0..fragment.size.blocks()).filter(starts).count();
+    let cuts = fragment.present as usize / MAX_ENTRIES;
+    (runs + cuts) * blocks_bytes(0) + fragment.present as usize * (blocks_bytes(1) - blocks_bytes(0))
+}
+
+impl Table {
+    /// Starts the most worthwhile spill, if there is any: in `only`, or where space or age ask for it.
+    pub(crate) fn find_spill<S: Sink>(&mut self, only: Option<SliceId>, sink: &mut S) -> bool {
+        let short = only.is_some() || self.fast_is_short(sink);
+        let idle_ns = self.config.tier.idle_ns;
+        let cooling = self.tiering.cooling;
+        let wanted = |fragment: &&Fragment| {
+            fragment.pins == 0
+                && fast_blocks(fragment) > 0
+                && (short
+                    || cooling == Some(fragment.key.volume)
+                    || idle_ns > 0 && self.now.since(fragment.last_use) > idle_ns)
+        };
+        let slices = self.slices().filter(|slice| {
+            only.is_none_or(|id| slice.id == id) && !slice.failed
+        });
+        let oldest = slices
+            .flat_map(|slice| slice.index.iter().filter(wanted).map(move |f| (f.last_use, slice.id, f.key)))
+            .min();
+        let Some((_, id, key)) = oldest else {
+            return short && self.evict_copies(only);
+        };
+        let at = self.slice(id).index.find(key).expect("just seen");
+        self.begin_spill(id, at, sink)
+    }
+
+    /// Drops the clean fast copies of one fragment; false if there are none.
+    fn evict_copies(&mut self, only: Option<SliceId>) -> bool {
+        let has = |f: &&Fragment| f.pins == 0 && f.fast.iter().flatten().any(|slot| !slot.named);
+        let found = self
+            .slices()
+            .filter(|slice| only.is_none_or(|id| slice.id == id))
+            .flat_map(|slice| slice.index.iter().filter(has).map(move |f| (f.last_use, slice.id, f.key)))
+            .min();
+        let Some((_, id, key)) = found else { return false };
+        let slice = self.slice(id);
+        let at = slice.index.find(key).expect("just seen");
+        let fragment = slice.index.held(at);
+        for block in 0..fragment.size.blocks() {
+            let entry = fragment.entry(block);
+            if entry.is_cold() && entry.place != Place::HOLE {
+                let slot = fragment.slot_of(entry.place);
+                slice.limbo.push(Freed::Place(at, entry.place, slot));
+                fragment.set_entry(block, entry.with_copy(Place::HOLE));
+            }
+        }
+        self.kick(id);
+        true
+    }
+
+    fn begin_spill<S: Sink>(&mut self, id: SliceId, at: FragRef, sink: &mut S) -> bool {
+        let size = self.slice(id).index.held(at).size;
+        let Some(buf) = sink.alloc(WINDOW_BYTES) else { return false };
+        let Some(cold) = self.alloc_slot(id, Role::Cold, size, false, sink) else {
+            sink.free(buf);
+            return false;
+        };
+        let slice = self.slice(id);
+        let fragment = slice.index.held(at);
+        fragment.pins += 1;
+        let mut job = Job::new(id, at, fragment.generation);
+        job.cold = Some(cold);
+        job.buf = Some(buf);
+        job.era = Some(slice.limbo.enter());
+        self.tiering.jobs[SPILL] = Some(job);
+        self.read_window(sink);
+        true
+    }
+
+    /// Reads the next window that has blocks; flushes when there is none.
+    fn read_window<S: Sink>(&mut self, sink: &mut S) {
+        let job = self.tiering.jobs[SPILL].as_mut().expect("a spill under way");
+        let slice = self.slices[usize::from(job.slice.get())].as_mut().expect("ours");
+        let fragment = slice.index.held(job.frag);
+        if fragment.generation != job.generation {
+            job.failed = true;
+        }
+        while !job.failed && job.first < fragment.size.blocks() {
+            job.moving = 0;
+            for i in 0..WINDOW_BLOCKS.min(fragment.size.blocks() - job.first) {
+                let entry = fragment.entry(job.first + i);
+                job.crcs[i as usize] = entry.crc;
+                job.moving |= u64::from(!entry.is_hole()) << i;
+            }
+            if job.moving != 0 {
+                job.step = Step::Reading;
+                let mem = job.buf.as_ref().expect("a spill has memory").mem();
+                let from = |job: &Job, i| source(fragment, job.first + i).expect("not a hole");
+                return job.issue(SPILL, IoKind::Read, mem, from, sink);
+            }
+            job.first += WINDOW_BLOCKS;
+        }
+        if job.failed {
+            return self.abandon_spill(sink);
+        }
+        job.step = Step::Flushing;
+        let device = job.cold.expect("a spill has a cold slot").device;
+        self.flush_device(device, Rider::Copy(0), sink);
+    }
+
+    pub(crate) fn spill_moved<S: Sink>(&mut self, sink: &mut S) {
+        let job = self.tiering.jobs[SPILL].as_mut().expect("a spill under way");
+        if job.failed {
+            return self.abandon_spill(sink);
+        }
+        if job.step == Step::Writing {
+            job.first += WINDOW_BLOCKS;
+            return self.read_window(sink);
+        }
+        job.step = Step::Writing;
+        let cold = job.cold.expect("a spill has a cold slot");
+        let mem = job.buf.as_ref().expect("a spill has memory").mem();
+        let to = |job: &Job, i: u32| {
+            Source { device: cold.device, block: cold.block + u64::from(job.first + i) }
+        };
+        job.issue(SPILL, IoKind::Write { fua: false }, mem, to, sink);
+    }
+
+    /// Moves the authority if nothing has changed since the copy began.
+    pub(crate) fn commit_spill<S: Sink>(&mut self, sink: &mut S) {
+        let job = self.tiering.jobs[SPILL].as_mut().expect("a spill under way");
+        let (id, at, generation) = (job.slice, job.frag, job.generation);
+        let (failed, cold) = (job.failed, job.cold.expect("a spill has a cold slot"));
+        let writers = {
+            let key = self.slice(id).index.held(at).key;
+            let slice = self.slices[usize::from(id.get())].as_ref().expect("ours");
+            slice.writing.iter().any(|piece| self.pieces.get(*piece).key == key)
+        };
+        let slice = self.slice(id);
+        let fragment = slice.index.held(at);
+        let bytes = fragment_bytes() + map_bytes(fragment);
+        let stale = failed || fragment.generation != generation || writers || slice.failed;
+        if stale || !slice.log.reserve(bytes) {
+            return self.abandon_spill(sink);
+        }
+        slice.log.release(bytes);
+        let mark = slice.current_mark();
+        let fragment = slice.index.held(at);
+        fragment.bump();
+        let (key, size, old_cold) = (fragment.key, fragment.size, fragment.cold.replace(cold));
+        let old_fast = [fragment.fast[0].take(), fragment.fast[1].take()];
+        fragment.target = 0;
+        fragment.touches = 0;
+        fragment.recorded = false;
+        record_placement(slice, at);
+        let fragment = slice.index.held(at);
+        let mut block = 0;
+        while block < size.blocks() {
+            let mut crcs: smallvec::SmallVec<[Crc; MAX_ENTRIES]> = Default::default();
+            while block + u32::try_from(crcs.len()).expect("at most 64") < size.blocks()
+                && crcs.len() < MAX_ENTRIES
+            {
+                let entry = fragment.entry(block + u32::try_from(crcs.len()).expect("at most 64"));
+                if entry.is_hole() {
+                    break;
+                }
+                crcs.push(entry.crc);
+            }
+            if crcs.is_empty() {
+                block += 1;
+                continue;
+            }
+            for (at, crc) in (block..).zip(&crcs) {
+                fragment.set_entry(at, BlockEntry::cold(*crc, mark));
+            }
+            let first = u16::try_from(block).expect("at most 4096");
+            block += u32::try_from(crcs.len()).expect("at most 64");
+            let entries = crcs.into_iter().map(|crc| Entry { place: Place::COLD, crc });
+            slice.log.append(|out| put_blocks(out, key, first, entries));
+        }
+        for slot in old_fast.into_iter().flatten() {
+            let freed = Freed::Slot(slot.slot, size);
+            if slot.named { slice.defer(freed) } else { slice.limbo.push(freed) }
+        }
+        if let Some(old) = old_cold {
+            slice.defer(Freed::Slot(old, size));
+        }
+        slice.mark_dirty(key.volume, None);
+        self.counters.spills += 1;
+        self.end_spill(sink);
+        self.request_commit(id, sink);
+    }
+
+    /// Gives the cold slot back: no record names it.
+    fn abandon_spill<S: Sink>(&mut self, sink: &mut S) {
+        let job = self.tiering.jobs[SPILL].as_mut().expect("a spill under way");
+        let (id, at, cold) = (job.slice, job.frag, job.cold.expect("a spill has a cold slot"));
+        let slice = self.slice(id);
+        let size = slice.index.held(at).size;
+        slice.limbo.push(Freed::Slot(cold, size));
+        self.end_spill(sink);
+    }
+
+    fn end_spill<S: Sink>(&mut self, sink: &mut S) {
+        let job = self.tiering.jobs[SPILL].take().expect("a spill under way");
+        if let Some(buf) = job.buf {
+            sink.free(buf);
+        }
+        let slice = self.slice(job.slice);
+        slice.limbo.leave(job.era.expect("a spill reads in an era"));
+        self.unpin(job.slice, job.frag);
+        self.kick(job.slice);
+        if self.tiering.cooling.is_some() || self.fast_is_short(sink) {
+            self.find_spill(None, sink);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The composer: from a client's request to the owner of its segment and back.
+//!
+//! Runs on the core that the client is connected to. It checks the request
+//! against the volume, sends one part to the owner (or a flush to every core),
+//! and completes the request when all of it has ended. No bytes pass through.
+
+use super::Volumes;
+use super::placement::{core_of, slice_of};
+use crate::request::{Buf, Completion, Failure, Op, Request};
+use crate::table::op::Part;
+use crate::table::pool::Pool;
+use crate::table::sink::Done;
+use crate::units::{CoreId, SliceId, VolumeId, WINDOW_BYTES};
+
+/// What one core says to another.
+#[derive(Debug)]
+pub enum Message {
+    /// A part for a slice of the receiver.
+    Part(SliceId, Part),
+    /// Make completed changes of a volume durable; ends as a part does.
+    Flush(VolumeId, u64),
+    /// A part or flush has ended at its owner.
+    Done(Done),
+    /// A block of a volume is expected to be read soon.
+    Predict(SliceId, VolumeId, u64),
+}
+
+/// Where the composer's output goes.
+pub trait Outlet {
+    /// To a core, this one included.
+    fn send(&mut self, to: CoreId, message: Message);
+    /// To the target that made the request.
+    fn complete(&mut self, completion: Completion);
+}
+
+#[derive(Debug)]
+struct Pending {
+    tag: u64,
+    buf: Option<Buf>,
+    remaining: u32,
+    failure: Option<Failure>,
+}
+
+/// The composer of one core.
+#[derive(Debug)]
+pub struct Composer {
+    core: CoreId,
+    cores: u8,
+    volumes: Volumes,
+    pending: Pool<Pending>,
+    /// Under shutdown nothing new is taken.
+    stopping: bool,
+}
+
+const INDEX_BITS: u32 = 56;
+
+impl Composer {
+    /// A composer with room for `max_requests` at once.
+    pub fn new(core: CoreId, cores: u8, max_requests: u32) -> Self {
+        assert!(core.get() < cores);
+        Self {
+            core,
+            cores,
+            volumes: Volumes::default(),
+            pending: Pool::new(max_requests),
+            stopping: false,
+        }
+    }
+
+    /// The core that made a part or flush, from its origin.
+    pub fn home(origin: u64) -> CoreId {
+        CoreId::new(u8::try_from(origin >> INDEX_BITS).expect("eight bits"))
+    }
+
+    /// The volumes as this core knows them.
+    pub fn volumes(&self) -> &Volumes {
+        &self.volumes
+    }
+
+    /// Replaces the volumes. Requests under way end as they began.
+    pub fn set_volumes(&mut self, volumes: Volumes) {
+        self.volumes = volumes;
+    }
+
+    /// Refuses everything from now on.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// True if another request can be taken.
+    pub fn can_submit(&self) -> bool {
+        self.pending.free() > 0
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Takes a request. `stage`: the predictor wants its fragment staged on a miss.
+    ///
+    /// # Panics
+    /// Unless [`Composer::can_submit`]; if the request crosses a window (a segment for status).
+    pub fn submit(&mut self, request: Request, stage: bool, out: &mut impl Outlet) {
+        let Request { tag, volume, op, fua, offset, length, buf, .. } = request;
+        let fragment = match self.check(volume, op, offset.get(), length) {
+            Ok(fragment) => fragment,
+            Err(failure) => return out.complete(Completion { tag, buf, result: Err(failure) }),
+        };
+        let flush = op == Op::Flush;
+        if !flush && length == 0 {
+            return out.complete(Completion { tag, buf, result: Ok(()) });
+        }
+        let remaining = if flush { u32::from(self.cores) } else { 1 };
+        let pending = Pending { tag, buf: None, remaining, failure: None };
+        let index = self.pending.insert(pending).expect("can_submit was true");
+        let origin = u64::from(self.core.get()) << INDEX_BITS | u64::from(index);
+        if flush {
+            for core in 0..self.cores {
+                out.send(CoreId::new(core), Message::Flush(volume, origin));
+            }
+            return;
+        }
+        let window = if op == Op::Status { crate::units::SEGMENT_BYTES } else { WINDOW_BYTES };
+        let last = offset.get() + u64::from(length) - 1;
+        assert_eq!(offset.get() / window, last / window, "a request stays within a window");
+        let slice = slice_of(volume, offset.get());
+        let offset = offset.get();
+        let part = Part { origin, volume, op, fua, offset, length, fragment, stage, buf };
+        out.send(core_of(slice, self.cores), Message::Part(slice, part));
+    }
+
+    fn check(
+        &self,
+        volume: VolumeId,
+        op: Op,
+        offset: u64,
+        length: u32,
+    ) -> Result<crate::units::FragmentSize, Failure> {
+        if self.stopping {
+            return Err(Failure::Stopping);
+        }
+        let volume = self.volumes.get(volume).ok_or(Failure::OutOfRange)?;
+        let end = offset.checked_add(length.into()).ok_or(Failure::OutOfRange)?;
+        if end > volume.view.size_bytes {
+            return Err(Failure::OutOfRange);
+        }
+        if volume.view.read_only && !matches!(op, Op::Read | Op::Status | Op::Flush) {
+            return Err(Failure::ReadOnly);
+        }
+        Ok(volume.fragment)
+    }
+
+    /// A part or flush of this core has ended.
+    pub fn done(&mut self, done: Done, out: &mut impl Outlet) {
+        assert_eq!(Self::home(done.origin), self.core, "an answer that belongs to another core");
+        let index = u32::try_from(done.origin & ((1 << INDEX_BITS) - 1)).expect("an index");
+        let pending = self.pending.get_mut(index);
+        pending.remaining -= 1;
+        if done.buf.is_some() {
+            pending.buf = done.buf;
+        }
+        if let Err(failure) = done.result {
+            pending.failure.get_or_insert(failure);
+        }
+        if pending.remaining == 0 {
+            let Pending { tag, buf, failure, .. } = self.pending.remove(index);
+            out.complete(Completion { tag, buf, result: failure.map_or(Ok(()), Err) });
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The NVMe specification as types, shared by driver, initiator and target.
+//!
+//! Sections refer to the NVM Express Base Specification, revision 2.0
+//! ("Base"), and the NVM Command Set Specification, revision 1.0 ("NVM").
+//! Everything here is a layout or a number: no I/O, no state. Values from a
+//! peer are decoded fallibly; fields are little-endian on every host.
+
+#![forbid(unsafe_code)]
+
+pub mod code;
+pub mod entry;
+
+pub use code::Status;
+pub use entry::{CompletionEntry, SubmissionEntry};

@@ -1,0 +1,86 @@
+//! Judges the prefetchers on traces: `cargo run --release -p predictor --example
+//! lab -- [--shift 20] [--percent 5] [--depth 4] [--threshold 0.3] [--seed 1] FILE…`
+//!
+//! With `--as-reads` writes count as reads in every respect and trigger too.
+//! Prints, for each trace and prefetcher, the reduction of demand misses and of
+//! misses or late stages, the extra traffic, and what it cost in time.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Instant;
+
+use predictor::Access;
+use predictor::lab::{self, Setup};
+use predictor::prefetch::{PrefetchKind, Settings};
+use predictor::trace;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    if !predictor::init() {
+        eprintln!("candle is not limited to one thread: times will be longer");
+    }
+    let mut settings = Settings::default();
+    let mut percent = 5;
+    let mut as_reads = false;
+    let mut seed = 1;
+    let mut files = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--as-reads" => as_reads = true,
+            "--seed" => seed = parsed(&value()?)?,
+            "--shift" => settings.fragment_shift = parsed(&value()?)?,
+            "--percent" => percent = parsed(&value()?)?,
+            "--depth" => settings.prefetch_depth = parsed(&value()?)?,
+            "--threshold" => settings.stage_threshold = parsed(&value()?)?,
+            _ => files.push(PathBuf::from(argument)),
+        }
+    }
+    println!(
+        "{:<28} {:<10} {:>7} {:>7} {:>7} {:>7} {:>9} {:>8} {:>8} {:>7} {:>7} {:>8}",
+        "trace",
+        "prefetch",
+        "gain %",
+        "reads %",
+        "timely%",
+        "extra %",
+        "issued",
+        "misses",
+        "ghost",
+        "rounds",
+        "won",
+        "seconds"
+    );
+    for file in files {
+        let records = trace::open(&file)?.collect::<Result<Vec<_>, _>>()?;
+        let mut accesses: Vec<Access> =
+            records.iter().map(|r| Access::from_record(r, 0, settings.fragment_shift)).collect();
+        accesses.iter_mut().for_each(|access| access.write &= !as_reads);
+        let tier = (lab::footprint(&accesses) * percent / 100).max(1);
+        for kind in PrefetchKind::ALL {
+            let start = Instant::now();
+            let verdict = lab::run(&accesses, &Setup { seed, ..Setup::new(kind, settings, tier) })?;
+            println!(
+                "{:<28} {:<10} {:>7.1} {:>7.1} {:>7.1} {:>7.1} {:>9} {:>8} {:>8} {:>7} {:>7} {:>8.1}",
+                file.file_name().unwrap_or_default().display(),
+                kind,
+                verdict.reduction_percent(),
+                verdict.read_reduction_percent(),
+                verdict.timely_percent(),
+                verdict.extra_percent(),
+                verdict.ledger.issued,
+                verdict.ledger.misses,
+                verdict.ghost_misses,
+                verdict.rounds,
+                verdict.installed,
+                start.elapsed().as_secs_f64(),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn parsed<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text} is not a number in range"))
+}

@@ -1,0 +1,22 @@
+//! Prediction of the next fragments: traces, streams, the LSTM, the classic
+//! prefetcher it must beat, and the offline laboratory that judges them.
+//!
+//! On the data path of a core stand only [`prefetch`] (with [`stream`] and
+//! [`lstm::Inference`] below it) and [`ledger`]: no heap allocation, no lock,
+//! no clock of their own. Training ([`lstm::Trainer`]) belongs on a background
+//! thread. Nothing here performs I/O but [`trace`].
+//!
+//! A process that trains calls [`init`] before it starts its first thread.
+#![deny(unsafe_code)]
+
+mod access;
+pub mod lab;
+pub mod ledger;
+pub mod lstm;
+pub mod prefetch;
+mod start;
+pub mod stream;
+pub mod trace;
+
+pub use access::Access;
+pub use start::init;

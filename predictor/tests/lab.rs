@@ -1,0 +1,78 @@
+//! The laboratory on made and on real traces.
+
+use std::path::PathBuf;
+
+use predictor::Access;
+use predictor::lab::{Setup, Verdict, footprint, run};
+use predictor::lstm::Budget;
+use predictor::prefetch::{PrefetchKind, Settings};
+use predictor::trace;
+
+fn setup(kind: PrefetchKind, tier: usize) -> Setup {
+    let budget = Budget { steps: 12 };
+    Setup { budget, slice: 2048, ..Setup::new(kind, Settings::default(), tier) }
+}
+
+/// What holds for any prefetcher on any trace.
+fn check(verdict: &Verdict, kind: PrefetchKind) {
+    let ledger = verdict.ledger;
+    assert!(verdict.ghost_misses <= verdict.touches);
+    assert!(verdict.read_misses <= ledger.misses);
+    assert!(ledger.hits + ledger.late + ledger.wasted <= ledger.issued);
+    assert!(verdict.timely_percent() <= verdict.reduction_percent());
+    // A fetch without need displaces at most one fragment that was needed.
+    assert!(ledger.misses <= verdict.ghost_misses + ledger.issued);
+    assert!(verdict.installed <= verdict.rounds);
+    if kind == PrefetchKind::None {
+        assert_eq!((ledger.issued, ledger.misses), (0, verdict.ghost_misses));
+    }
+}
+
+#[test]
+fn a_sequential_scan_is_foreseen() {
+    let scan: Vec<Access> = (0..6000)
+        .map(|i| {
+            let fragment = i / 4;
+            let time_ns = (i + 1) * 10_000_000;
+            Access { time_ns, volume: 0, write: false, fragment, last_fragment: fragment }
+        })
+        .collect();
+    assert_eq!(footprint(&scan), 1500);
+    for kind in PrefetchKind::ALL {
+        let verdict = run(&scan, &setup(kind, 50)).unwrap();
+        check(&verdict, kind);
+        assert_eq!((verdict.touches, verdict.ghost_misses), (6000, 1500));
+        if kind != PrefetchKind::None {
+            assert!(verdict.reduction_percent() > 95.0, "{kind}: {verdict:?}");
+            assert!(verdict.extra_percent() < 3.0, "{kind}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn a_real_trace_keeps_the_books_balanced() {
+    let parts = [env!("CARGO_MANIFEST_DIR"), "..", "..", "shared", "traces", "msdtrs.csv.zst"];
+    let path: PathBuf = parts.iter().collect();
+    if !path.is_file() {
+        println!("skipped: no shared traces beside the repository");
+        return;
+    }
+    let shift = Settings::default().fragment_shift;
+    let accesses: Vec<Access> = trace::open(&path)
+        .unwrap()
+        .take(12_000)
+        .map(|record| Access::from_record(&record.unwrap(), 0, shift))
+        .collect();
+    let tier = footprint(&accesses) / 20;
+    for kind in PrefetchKind::ALL {
+        let verdict = run(&accesses, &setup(kind, tier)).unwrap();
+        check(&verdict, kind);
+        assert_eq!(verdict, run(&accesses, &setup(kind, tier)).unwrap(), "runs repeat exactly");
+        if kind != PrefetchKind::None {
+            assert!(verdict.reduction_percent() > 0.0, "{kind}: {verdict:?}");
+        }
+        if kind == PrefetchKind::Lstm {
+            assert!(verdict.rounds >= 4, "{verdict:?}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The command line: options that all commands share, and the way to each.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::command::{Context, demo, device, image, replay, status, trace, volume};
+use crate::error::CommandError;
+use crate::output::Form;
+
+/// A block store for virtual machines that learns.
+#[derive(Debug, Parser)]
+#[command(name = "tessera", version, propagate_version = true)]
+pub struct Cli {
+    /// Data directory: pool files, tessera.toml, admin.sock, nbd.sock
+    #[arg(
+        long,
+        global = true,
+        env = "TESSERA_DATA",
+        default_value = "./tessera-data",
+        value_name = "DIR"
+    )]
+    data: PathBuf,
+    /// Print reports as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the running server
+    Status(status::Args),
+    /// Create, list, show, resize and delete volumes
+    #[command(subcommand)]
+    Volume(volume::Action),
+    /// List and show the pool's devices
+    #[command(subcommand)]
+    Device(device::Action),
+    /// Copy raw images in and out of volumes
+    #[command(subcommand)]
+    Image(image::Action),
+    /// Record served I/O, or replay it
+    #[command(subcommand)]
+    Trace(trace::Action),
+    /// Replay a trace against a served volume
+    Replay(replay::Args),
+    /// Show everything at work in three minutes, and clean up
+    Demo(demo::Args),
+}
+
+/// Runs a parsed command line.
+pub fn run(cli: &Cli) -> ExitCode {
+    let form = if cli.json { Form::Json } else { Form::Human };
+    let context = Context { data_dir: cli.data.clone(), form };
+    match dispatch(&cli.command, &context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "tessera: {}", Chain(&error));
+            error.exit_code()
+        }
+    }
+}
+
+fn dispatch(command: &Command, context: &Context) -> Result<(), CommandError> {
+    match command {
+        Command::Status(args) => status::run(args, context),
+        Command::Volume(action) => volume::run(action, context),
+        Command::Device(action) => device::run(action, context),
+        Command::Image(action) => image::run(action, context),
+        Command::Trace(action) => trace::run(action, context),
+        Command::Replay(args) => replay::run(args, context),
+        Command::Demo(args) => demo::run(args, context),
+    }
+}
+
+/// An error with those causes that its own text does not already name.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = self.0.to_string();
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.contains(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = error.source();
+        }
+        f.write_str(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn documented_command_lines_parse() {
+        for line in [
+            "tessera --data d status --json",
+            "tessera volume create vm1 --size 8GiB --fragment-size 256KiB --block-size 4096",
+            "tessera volume list",
+            "tessera volume show vm1",
+            "tessera volume resize vm1 --size 4GiB --force",
+            "tessera volume delete vm1",
+            "tessera device list",
+            "tessera device show 0",
+            "tessera image import disk.img vm1",
+            "tessera image export vm1 disk.img --force",
+            "tessera trace record out.csv.zst --volume vm1 --seconds 10",
+            "tessera trace replay in.csv.zst --live --volume vm1",
+            "tessera replay in.csv.zst --live --volume vm1 --speed 10 --prefetch readahead",
+            "tessera demo",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in [
+            "tessera",
+            "tessera statsu",
+            "tessera volume create vm1",
+            "tessera volume create vm1 --size 8bananas",
+            "tessera volume create vm1 --size 1GiB --block-size 1024",
+            "tessera replay in.csv --volume vm1",
+            "tessera replay in.csv --live",
+            "tessera replay in.csv --live --volume vm1 --prefetch oracle",
+            "tessera replay in.csv --live --volume vm1 --speed 0",
+            "tessera replay in.csv --live --volume vm1 --depth 0",
+            "tessera device show -- -1",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

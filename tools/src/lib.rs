@@ -1,0 +1,24 @@
+//! The `tessera` command: one module per subcommand, and what they share.
+//!
+//! Reports go to stdout, as tables or with `--json` as one JSON value; progress
+//! and errors go to stderr. Exit codes: 0 success, 1 damage found or operation
+//! failed, 2 wrong usage.
+
+#![forbid(unsafe_code)]
+
+pub mod block;
+pub mod cli;
+pub mod command;
+pub mod error;
+pub mod image;
+pub mod interrupt;
+pub mod nbd;
+pub mod output;
+pub mod progress;
+pub mod replay;
+pub mod table;
+
+// engine::admin, until the engine declares it.
+use engine::units;
+#[path = "../../engine/src/admin/mod.rs"]
+pub mod admin;

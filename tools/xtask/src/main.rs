@@ -1,0 +1,87 @@
+//! Developer tasks: `cargo xtask test`, `sim` and `rows`.
+
+#![forbid(unsafe_code)]
+
+mod packages;
+mod rows;
+mod steps;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+use steps::Steps;
+
+/// Developer tasks of Tessera
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run every test; on Debian as root, install what they need first
+    Test {
+        /// Install nothing, and simulate 50 crashes instead of 500
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Run the crash simulator; options go to it, for example --seeds 500
+    Sim {
+        /// Options of the simulator
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// Run the commands of docs/rows.md and compare what they print
+    Rows {
+        /// Only these rows, for example A1
+        rows: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let passed = match Cli::parse().task {
+        Task::Test { quick } => test(quick),
+        Task::Sim { options } => steps::run(sim(&options)),
+        Task::Rows { rows } => rows::run(&root(), &rows),
+    };
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The workspace's directory.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("tools/xtask lies two levels deep").to_path_buf()
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+fn sim(options: &[String]) -> Command {
+    let mut command = cargo(&["run", "--profile", "ci", "-p", "engine", "--features", "sim"]);
+    command.args(["--example", "sim", "--"]).args(options);
+    command
+}
+
+fn test(quick: bool) -> bool {
+    packages::provide(!quick);
+    let seeds = if quick { "50" } else { "500" };
+    let mut steps = Steps::default();
+    steps.add("format", cargo(&["fmt", "--all", "--check"]));
+    let clippy =
+        ["clippy", "--workspace", "--all-targets", "--profile", "ci", "--", "-D", "warnings"];
+    steps.add("clippy", cargo(&clippy));
+    steps.add("tests", cargo(&["test", "--workspace", "--profile", "ci"]));
+    steps.add("crash simulator", sim(&["--seeds".to_owned(), seeds.to_owned()]));
+    if packages::installed("cargo-deny") {
+        steps.add("licences", cargo(&["deny", "check", "licenses", "bans", "sources"]));
+    } else {
+        steps.skip("licences", "cargo-deny is not installed");
+    }
+    steps.finish()
+}

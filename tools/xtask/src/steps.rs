@@ -1,0 +1,58 @@
+//! Steps that all run, whatever becomes of those before, and their summary.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+enum End {
+    Passed(Duration),
+    Failed(Duration),
+    Skipped(&'static str),
+}
+
+/// The steps so far.
+#[derive(Default)]
+pub struct Steps(Vec<(&'static str, End)>);
+
+impl Steps {
+    /// Runs a step.
+    pub fn add(&mut self, name: &'static str, command: Command) {
+        println!("\n==> {name}");
+        let started = Instant::now();
+        let passed = run(command);
+        let took = started.elapsed();
+        self.0.push((name, if passed { End::Passed(took) } else { End::Failed(took) }));
+    }
+
+    /// Counts a step as not run.
+    pub fn skip(&mut self, name: &'static str, why: &'static str) {
+        self.0.push((name, End::Skipped(why)));
+    }
+
+    /// Prints the summary; true if nothing failed.
+    pub fn finish(self) -> bool {
+        println!();
+        let (mut passed, mut failed) = (0, 0);
+        for (name, end) in &self.0 {
+            match end {
+                End::Passed(took) => println!("{name:<16} passed  {:>6.1} s", took.as_secs_f64()),
+                End::Failed(took) => println!("{name:<16} FAILED  {:>6.1} s", took.as_secs_f64()),
+                End::Skipped(why) => println!("{name:<16} skipped: {why}"),
+            }
+            passed += usize::from(matches!(end, End::Passed(_)));
+            failed += usize::from(matches!(end, End::Failed(_)));
+        }
+        println!("{passed} passed, {failed} failed");
+        failed == 0
+    }
+}
+
+/// Runs a command to its end; false also if it cannot start.
+pub fn run(mut command: Command) -> bool {
+    match command.status() {
+        Ok(status) => status.success(),
+        Err(error) => {
+            println!("{}: {error}", command.get_program().to_string_lossy());
+            false
+        }
+    }
+}
