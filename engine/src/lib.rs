@@ -3,17 +3,20 @@
 //! Rooms, top down; dependencies point one way and nothing below knows a
 //! target: `target` → `volume` → `table` → `device`. See ARCHITECTURE.md.
 
+pub mod admin;
+pub mod check;
 pub mod core;
 pub mod device;
-pub mod request;
-pub mod target;
 pub mod format;
 pub mod journal;
 pub mod pool;
+pub mod request;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+pub mod server;
 pub mod stage;
 pub mod table;
+pub mod target;
 pub mod tier;
 pub mod units;
 pub mod volume;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use engine::target::nbd::client;
+
 /// One request. Offsets and lengths are multiples of the block size.
 #[derive(Clone, Copy, Debug)]
 pub enum BlockOp<'a> {
@@ -70,15 +72,15 @@ pub struct BlockReply {
 /// Why a request or a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {
-    /// The server refused one request, with a Linux errno (the NBD error values).
-    #[error("{}", std::io::Error::from_raw_os_error(*.errno))]
-    Refused {
-        /// The code.
-        errno: i32,
-    },
+    /// The server refused one request.
+    #[error(transparent)]
+    Refused(#[from] client::RequestError),
+    /// The address is none.
+    #[error(transparent)]
+    Address(#[from] client::UriError),
     /// The connection failed.
-    #[error("connection to the server: {0}")]
-    Connection(#[from] std::io::Error),
+    #[error(transparent)]
+    Connection(#[from] client::Error),
     /// The server broke the protocol.
     #[error("the server broke the protocol: {0}")]
     Protocol(&'static str),
@@ -103,6 +105,8 @@ pub trait BlockClient {
 #[cfg(test)]
 pub(crate) mod memory {
     //! A volume in memory that completes in reverse order, for tests.
+
+    use engine::target::nbd::wire::Errno;
 
     use super::*;
 
@@ -138,7 +142,8 @@ pub(crate) mod memory {
             assert!(start + length <= self.bytes.len(), "{offset}+{length} past the end");
             match self.bad_offset {
                 Some(bad) if (offset..offset + length as u64).contains(&bad) => {
-                    Err(BlockError::Refused { errno: 5 })
+                    let (errno, offset) = (Errno::Io, Some(bad));
+                    Err(client::RequestError { errno, offset, message: String::new() }.into())
                 }
                 _ => Ok(start..start + length),
             }

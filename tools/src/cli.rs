@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{Context, demo, device, image, replay, status, trace, volume};
+use crate::command::{Context, demo, device, image, replay, serve, status, trace, volume};
 use crate::error::CommandError;
 use crate::output::Form;
 
@@ -32,6 +32,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve a data directory; a new one gets a pool of sparse files
+    Serve(serve::Args),
     /// Show the running server
     Status(status::Args),
     /// Create, list, show, resize and delete volumes
@@ -67,6 +69,7 @@ pub fn run(cli: &Cli) -> ExitCode {
 
 fn dispatch(command: &Command, context: &Context) -> Result<(), CommandError> {
     match command {
+        Command::Serve(args) => serve::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Volume(action) => volume::run(action, context),
         Command::Device(action) => device::run(action, context),
@@ -108,6 +111,7 @@ mod tests {
     #[test]
     fn documented_command_lines_parse() {
         for line in [
+            "tessera serve --emulate hdd --nbd tcp:127.0.0.1:10809 --cores 2",
             "tessera --data d status --json",
             "tessera volume create vm1 --size 8GiB --fragment-size 256KiB --block-size 4096",
             "tessera volume list",

@@ -17,6 +17,9 @@ pub enum CommandError {
     /// The server refused, or there is none.
     #[error(transparent)]
     Server(#[from] ClientError),
+    /// The server cannot start or go on.
+    #[error(transparent)]
+    Serve(#[from] engine::server::ServeError),
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),

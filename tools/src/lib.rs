@@ -6,19 +6,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attached;
 pub mod block;
 pub mod cli;
 pub mod command;
 pub mod error;
 pub mod image;
 pub mod interrupt;
-pub mod nbd;
 pub mod output;
 pub mod progress;
 pub mod replay;
 pub mod table;
 
-// engine::admin, until the engine declares it.
-use engine::units;
-#[path = "../../engine/src/admin/mod.rs"]
-pub mod admin;
+pub use engine::admin;

@@ -26,6 +26,6 @@ pub use client::{AdminClient, ClientError};
 pub use config::{Config, ConfigError};
 pub use protocol::{AdminError, AdminRequest, AdminResponse, ErrorCode, PrefetchKind, Progress};
 pub use report::{
-    DeviceReport, Role, StatsReport, StatusReport, TierUsage, TraceReport, VolumeReport,
+    CoreReport, DeviceReport, Role, StatsReport, StatusReport, TierUsage, TraceReport, VolumeReport,
 };
 pub use server::{listen, serve_connection};

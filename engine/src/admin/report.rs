@@ -37,6 +37,24 @@ pub struct StatusReport {
     pub fast: TierUsage,
     /// The cold tier.
     pub cold: TierUsage,
+    /// Each core, in order.
+    pub per_core: Vec<CoreReport>,
+}
+
+/// One core that serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CoreReport {
+    /// The CPU its thread is pinned to, if it is.
+    pub cpu: Option<u32>,
+    /// Slices of the fragment table that it owns.
+    pub slices: u32,
+    /// Fragments in them.
+    pub fragments: u64,
+    /// Client connections that it serves.
+    pub connections: u32,
+    /// Version of the model that predicts on it, 0 without one.
+    pub model_version: u64,
 }
 
 /// Space of one tier.

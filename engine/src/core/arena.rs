@@ -144,6 +144,36 @@ impl Arenas {
         map.as_mut_ptr().wrapping_add(offset)
     }
 
+    /// Bytes at an address that the calling core may read: of a buffer it was handed, or its own.
+    ///
+    /// Ownership of a [`Buf`] travels by message; the state machines name only ranges of buffers
+    /// that they hold at that moment.
+    pub(crate) fn view(&self, addr: ArenaAddr, len: usize) -> &[u8] {
+        let ptr = self.ptr(addr, u32::try_from(len).expect("at most 16 MiB"));
+        // SAFETY: `ptr` checked the range; by the rule above no other core and no device
+        // writes it while the holder of its buffer looks at it.
+        unsafe { std::slice::from_raw_parts(ptr, len) }
+    }
+
+    /// The same, to write.
+    #[allow(clippy::mut_from_ref, reason = "exclusive by the ownership of the range's buffer")]
+    pub(crate) fn view_mut(&self, addr: ArenaAddr, len: usize) -> &mut [u8] {
+        let ptr = self.ptr(addr, u32::try_from(len).expect("at most 16 MiB"));
+        // SAFETY: `ptr` checked the range; the caller's core holds its buffer and no device
+        // operation on it is under way.
+        unsafe { std::slice::from_raw_parts_mut(ptr, len) }
+    }
+
+    /// Copies between two ranges of buffers that the calling core holds.
+    ///
+    /// # Panics
+    /// If they overlap.
+    pub(crate) fn copy(&self, from: ArenaAddr, to: ArenaAddr, len: usize) {
+        let apart = from.arena != to.arena || from.offset.abs_diff(to.offset) >= len as u64;
+        assert!(apart, "copied a range onto itself");
+        self.view_mut(to, len).copy_from_slice(self.view(from, len));
+    }
+
     fn run(&self, buf: &Buf) -> (*mut u8, usize) {
         let len = u32::try_from(buf_bytes(buf)).expect("at most 16 MiB");
         (self.ptr(self.addr(buf, 0), len), len as usize)

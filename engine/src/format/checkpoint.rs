@@ -25,7 +25,10 @@ pub const PAGE_PAYLOAD_BYTES: usize = BLOCK_BYTES - PAGE_HEADER_BYTES;
 /// The root's fixed part as it lies on the device; extent numbers (4 bytes each) follow.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-#[expect(missing_docs, reason = "fields are described in docs/format.md, which a test holds to them")]
+#[expect(
+    missing_docs,
+    reason = "fields are described in docs/format.md, which a test holds to them"
+)]
 pub struct RawRoot {
     pub magic: U32,
     pub crc: U32,
@@ -99,7 +102,8 @@ impl Root {
 
     /// Decodes a root of this pool and table.
     pub fn decode(block: &[u8], pool: u64, slice: SliceId) -> Result<Self, FormatError> {
-        let (raw, rest) = RawRoot::ref_from_prefix(block).map_err(|_| FormatError::Field("size"))?;
+        let (raw, rest) =
+            RawRoot::ref_from_prefix(block).map_err(|_| FormatError::Field("size"))?;
         if raw.magic.get() != ROOT_MAGIC {
             return Err(FormatError::Magic);
         }
@@ -114,7 +118,8 @@ impl Root {
         }
         let count = raw.extents.get() as usize;
         let names = rest.get(..count * 4).ok_or(FormatError::Field("extents"))?;
-        let extents = names.chunks_exact(4).map(|raw| u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]));
+        let extents =
+            names.chunks_exact(4).map(|raw| u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]));
         Ok(Self {
             sequence: raw.sequence.get(),
             start_seq: raw.start_seq.get(),
@@ -131,7 +136,10 @@ impl Root {
 /// A page's header as it lies on the device.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-#[expect(missing_docs, reason = "fields are described in docs/format.md, which a test holds to them")]
+#[expect(
+    missing_docs,
+    reason = "fields are described in docs/format.md, which a test holds to them"
+)]
 pub struct RawPage {
     pub magic: U32,
     pub crc: U32,
@@ -145,7 +153,14 @@ pub struct RawPage {
 const _: () = assert!(size_of::<RawPage>() == PAGE_HEADER_BYTES);
 
 /// Seals page `index` of checkpoint `sequence`; its payload of `bytes` is in place.
-pub fn seal_page(page: &mut [u8], pool: u64, slice: SliceId, sequence: u64, index: u32, bytes: u16) {
+pub fn seal_page(
+    page: &mut [u8],
+    pool: u64,
+    slice: SliceId,
+    sequence: u64,
+    index: u32,
+    bytes: u16,
+) {
     assert!(page.len() == BLOCK_BYTES && usize::from(bytes) <= PAGE_PAYLOAD_BYTES);
     let mut raw = RawPage {
         magic: PAGE_MAGIC.into(),
@@ -189,7 +204,13 @@ mod tests {
 
     #[test]
     fn a_root_round_trips_and_belongs_to_its_table() {
-        let root = Root { sequence: 4, start_seq: 77, extents: vec![3, 1, 4], pages: 9, ..Root::default() };
+        let root = Root {
+            sequence: 4,
+            start_seq: 77,
+            extents: vec![3, 1, 4],
+            pages: 9,
+            ..Root::default()
+        };
         let block = root.encode(11, SliceId::new(5));
         assert_eq!(Root::decode(&block, 11, SliceId::new(5)), Ok(root));
         assert_eq!(Root::decode(&block, 12, SliceId::new(5)), Err(FormatError::Foreign("pool")));

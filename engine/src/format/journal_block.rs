@@ -25,7 +25,10 @@ const MAGIC: u32 = u32::from_le_bytes(*b"TJN1");
 /// The header as it lies on the device.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-#[expect(missing_docs, reason = "fields are described in docs/format.md, which a test holds to them")]
+#[expect(
+    missing_docs,
+    reason = "fields are described in docs/format.md, which a test holds to them"
+)]
 pub struct RawHeader {
     pub magic: U32,
     pub crc: U32,

@@ -156,7 +156,8 @@ pub fn plan(devices: &[NewDevice]) -> Result<Vec<Superblock>, LayoutError> {
     // 6 bytes of map for each block, fragment headers, half as much again for
     // checkpoints under way, and one partly filled extent per table and generation.
     let table_bytes = total / BLOCK * 10;
-    meta.extents = u32::try_from(table_bytes / u64::from(meta.extent_bytes)).unwrap_or(u32::MAX - 999)
+    meta.extents = u32::try_from(table_bytes / u64::from(meta.extent_bytes))
+        .unwrap_or(u32::MAX - 999)
         + 2 * u32::from(JOURNALS);
     let meta_bytes = meta.bytes();
     let second = usize::from(fast > 1);

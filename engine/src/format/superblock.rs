@@ -26,7 +26,10 @@ const MAGIC: [u8; 8] = *b"TESSERA\x01";
 /// The superblock as it lies on the device.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-#[expect(missing_docs, reason = "fields are described in docs/format.md, which a test holds to them")]
+#[expect(
+    missing_docs,
+    reason = "fields are described in docs/format.md, which a test holds to them"
+)]
 pub struct RawSuperblock {
     pub magic: [u8; 8],
     pub version: U32,

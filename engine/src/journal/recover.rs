@@ -18,7 +18,12 @@ use crate::units::{BLOCK_BYTES, Crc, DeviceId, DeviceOffset, SliceId, VolumeId};
 /// Synchronous access to a pool's devices, for the time before and beside the reactor.
 pub trait PoolIo {
     /// Fills `buf` from a device.
-    fn read(&mut self, device: DeviceId, offset: DeviceOffset, buf: &mut [u8]) -> Result<(), IoError>;
+    fn read(
+        &mut self,
+        device: DeviceId,
+        offset: DeviceOffset,
+        buf: &mut [u8],
+    ) -> Result<(), IoError>;
     /// Writes `buf` to a device.
     fn write(&mut self, device: DeviceId, offset: DeviceOffset, buf: &[u8]) -> Result<(), IoError>;
     /// Makes everything written to a device durable.
@@ -203,7 +208,7 @@ pub struct Found {
     pub root: Root,
     /// Where the journal goes on.
     pub end: JournalEnd,
-    /// Journal blocks, pages and roots that were good in one copy only.
+    /// How many journal blocks, pages and roots were good in one copy only.
     pub damaged_copies: u64,
 }
 
@@ -216,6 +221,40 @@ pub struct TableId {
     pub slice: SliceId,
 }
 
+/// A part of a table that is kept in two copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TablePart {
+    /// One of the two checkpoint roots.
+    Root(u64),
+    /// A page of the checkpoint in force.
+    Page(u64),
+    /// A journal block, by sequence.
+    Journal(u64),
+}
+
+impl std::fmt::Display for TablePart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TablePart::Root(which) => write!(f, "checkpoint root {which}"),
+            TablePart::Page(page) => write!(f, "checkpoint page {page}"),
+            TablePart::Journal(seq) => write!(f, "journal block {seq}"),
+        }
+    }
+}
+
+/// A copy that the other one proves wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DamagedCopy {
+    /// What it is a copy of.
+    pub part: TablePart,
+    /// 0 or 1.
+    pub copy: usize,
+    /// Where it lies.
+    pub device: DeviceId,
+    /// First byte on the device.
+    pub offset: DeviceOffset,
+}
+
 /// Reads a table. Writes only to repair a copy that the other one proves wrong, if `repair`.
 pub fn read_table(
     io: &mut dyn PoolIo,
@@ -223,7 +262,18 @@ pub fn read_table(
     id: TableId,
     repair: bool,
 ) -> Result<Found, RecoverError> {
-    let mut reader = Reader { io, meta, id, repair, damaged: 0 };
+    scan_table(io, meta, id, repair, &mut Vec::new())
+}
+
+/// As [`read_table`], listing every copy that was wrong, also if the table is refused.
+pub fn scan_table(
+    io: &mut dyn PoolIo,
+    meta: &MetaLayout,
+    id: TableId,
+    repair: bool,
+    damaged: &mut Vec<DamagedCopy>,
+) -> Result<Found, RecoverError> {
+    let mut reader = Reader { io, meta, id, repair, damaged };
     let root = reader.root()?;
     let mut state = State::default();
     reader.pages(&root, &mut state)?;
@@ -231,7 +281,7 @@ pub fn read_table(
     if end.group < root.fuzzy_group {
         return Err(RecoverError::Journal { slice: id.slice, seq: end.next_seq });
     }
-    Ok(Found { state, root, end, damaged_copies: reader.damaged })
+    Ok(Found { state, root, end, damaged_copies: damaged.len() as u64 })
 }
 
 struct Reader<'a> {
@@ -239,7 +289,7 @@ struct Reader<'a> {
     meta: &'a MetaLayout,
     id: TableId,
     repair: bool,
-    damaged: u64,
+    damaged: &'a mut Vec<DamagedCopy>,
 }
 
 impl Reader<'_> {
@@ -248,10 +298,16 @@ impl Reader<'_> {
         Ok(self.io.read(device, offset, buf)?)
     }
 
-    fn mend(&mut self, copy: usize, at: u64, good: &[u8]) -> Result<(), RecoverError> {
-        self.damaged += 1;
+    fn mend(
+        &mut self,
+        part: TablePart,
+        copy: usize,
+        at: u64,
+        good: &[u8],
+    ) -> Result<(), RecoverError> {
+        let (device, offset) = self.meta.place(copy, at);
+        self.damaged.push(DamagedCopy { part, copy, device, offset });
         if self.repair {
-            let (device, offset) = self.meta.place(copy, at);
             self.io.write(device, offset, good)?;
             self.io.flush(device)?;
         }
@@ -272,7 +328,7 @@ impl Reader<'_> {
             let sequence = |root: &Option<Root>| root.as_ref().map(|root| root.sequence);
             let newest = usize::from(sequence(&roots[1]) > sequence(&roots[0]));
             if roots[0] != roots[1] && roots[newest].is_some() {
-                self.mend(1 - newest, at, &blocks[newest])?;
+                self.mend(TablePart::Root(which), 1 - newest, at, &blocks[newest])?;
             }
             if sequence(&roots[newest]) > sequence(&best) {
                 best = roots[newest].take();
@@ -285,7 +341,8 @@ impl Reader<'_> {
         let per_extent = u64::from(self.meta.extent_bytes) / BLOCK_BYTES as u64;
         let mut records = Vec::with_capacity(PAGE_PAYLOAD_BYTES);
         for page in 0..root.pages {
-            let extent = usize::try_from(page / per_extent).ok().and_then(|at| root.extents.get(at));
+            let extent =
+                usize::try_from(page / per_extent).ok().and_then(|at| root.extents.get(at));
             let damaged =
                 RecoverError::Page { slice: self.id.slice, sequence: root.sequence, page };
             let Some(&extent) = extent.filter(|extent| **extent < self.meta.extents) else {
@@ -307,8 +364,8 @@ impl Reader<'_> {
             }
             match good {
                 [true, true] => {}
-                [true, false] => self.mend(1, at, &blocks[0])?,
-                [false, true] => self.mend(0, at, &blocks[1])?,
+                [true, false] => self.mend(TablePart::Page(page), 1, at, &blocks[0])?,
+                [false, true] => self.mend(TablePart::Page(page), 0, at, &blocks[1])?,
                 [false, false] => return Err(damaged),
             }
             self.apply(state, &records, true)?;
@@ -406,7 +463,8 @@ impl Reader<'_> {
             }
         }
         for (copy, seq, good) in repairs {
-            self.mend(copy, self.meta.journal(self.id.slice, seq), &good)?;
+            let at = self.meta.journal(self.id.slice, seq);
+            self.mend(TablePart::Journal(seq), copy, at, &good)?;
         }
         Ok(Some(next))
     }
@@ -458,7 +516,11 @@ pub fn write_group(
 
 /// Writes the first, empty checkpoint of a table. Journal blocks of an earlier pool need no
 /// erasing: they carry its UUID.
-pub fn write_empty_root(io: &mut dyn PoolIo, meta: &MetaLayout, id: TableId) -> Result<(), IoError> {
+pub fn write_empty_root(
+    io: &mut dyn PoolIo,
+    meta: &MetaLayout,
+    id: TableId,
+) -> Result<(), IoError> {
     let root = Root { sequence: 1, start_seq: 1, start_group: 1, ..Root::default() };
     for copy in 0..2 {
         for which in 0..2 {

@@ -6,6 +6,7 @@
 //! Synchronous; runs before the cores do.
 
 pub mod space_map;
+pub mod stores;
 
 use crate::format::FormatError;
 use crate::format::layout::{JOURNALS, LayoutError, MetaLayout, NewDevice, plan};

@@ -188,7 +188,8 @@ impl Clients {
             }
         }
         let fua = fua && changes;
-        let sent = Sent { op, fua, volume, sectors, marks, covered: Vec::new(), core, audit: false };
+        let sent =
+            Sent { op, fua, volume, sectors, marks, covered: Vec::new(), core, audit: false };
         Some(self.send(sent, buf))
     }
 

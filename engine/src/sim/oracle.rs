@@ -90,7 +90,8 @@ pub fn value_of(key: SectorKey, bytes: &[u8]) -> Result<u64, String> {
 impl Oracle {
     /// True if a request already changes one of the sectors.
     pub fn is_busy(&self, volume: VolumeId, sectors: std::ops::Range<u64>) -> bool {
-        let range = SectorKey { volume, sector: sectors.start }..SectorKey { volume, sector: sectors.end };
+        let range =
+            SectorKey { volume, sector: sectors.start }..SectorKey { volume, sector: sectors.end };
         self.sectors.range(range).any(|(_, sector)| sector.busy)
     }
 

@@ -25,10 +25,7 @@ pub struct SimArena {
 
 impl SimArena {
     fn new() -> Self {
-        Self {
-            memory: vec![0; ARENA_PAGES as usize * BLOCK_BYTES],
-            buddy: Buddy::new(ARENA_PAGES),
-        }
+        Self { memory: vec![0; ARENA_PAGES as usize * BLOCK_BYTES], buddy: Buddy::new(ARENA_PAGES) }
     }
 }
 
@@ -183,7 +180,12 @@ impl SimPool<'_> {
 }
 
 impl PoolIo for SimPool<'_> {
-    fn read(&mut self, device: DeviceId, offset: DeviceOffset, buf: &mut [u8]) -> Result<(), IoError> {
+    fn read(
+        &mut self,
+        device: DeviceId,
+        offset: DeviceOffset,
+        buf: &mut [u8],
+    ) -> Result<(), IoError> {
         let first = offset.get() / BLOCK_BYTES as u64;
         for (block, out) in (first..).zip(buf.chunks_exact_mut(BLOCK_BYTES)) {
             self.disks[usize::from(device.get())].read_block(block, out);

@@ -174,8 +174,10 @@ impl World {
     fn deliver(&mut self) {
         let core = self.core_at_random();
         let from = self.rng.index(self.cores.len());
-        if matches!(self.shared.mail[core][from].front(), Some(Message::Part(..) | Message::Flush(..)))
-            && !self.cores[core].table.can_submit()
+        if matches!(
+            self.shared.mail[core][from].front(),
+            Some(Message::Part(..) | Message::Flush(..))
+        ) && !self.cores[core].table.can_submit()
         {
             return;
         }
@@ -184,9 +186,6 @@ impl World {
             Message::Part(slice, part) => core.table.submit(slice, part, sink),
             Message::Flush(volume, origin) => core.table.flush(Some(volume), origin, sink),
             Message::Done(done) => core.composer.done(done, sink),
-            Message::Predict(slice, volume, block) => {
-                core.table.predict(slice, volume, block, sink);
-            }
         });
     }
 

@@ -30,6 +30,21 @@ impl Table {
         began
     }
 
+    /// Bytes that stages take now.
+    pub fn staged_bytes(&self) -> u64 {
+        self.stages.used_bytes()
+    }
+
+    /// Changes the budget; stages beyond it go at once.
+    pub fn set_stage_budget<S: Sink>(&mut self, bytes: u64, sink: &mut S) {
+        self.stages.set_budget(bytes);
+        while !self.stages.fits(0) {
+            let Some(victim) = self.stages.victim() else { break };
+            self.evict_stage(victim, sink);
+        }
+        self.settle(sink);
+    }
+
     /// Stages a fragment now or when another load ends; false if there is no reason or room.
     pub(crate) fn stage_for<S: Sink>(&mut self, id: SliceId, at: FragRef, sink: &mut S) -> bool {
         let fragment = self.slice(id).index.held(at);

@@ -83,6 +83,10 @@ impl Stages {
         self.used_bytes
     }
 
+    pub(crate) fn set_budget(&mut self, bytes: u64) {
+        self.budget_bytes = bytes;
+    }
+
     pub(crate) fn set_now(&mut self, now: Nanos) {
         self.now = now;
     }

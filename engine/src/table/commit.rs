@@ -47,8 +47,24 @@ impl Table {
     /// # Panics
     /// Unless [`Table::can_submit`].
     pub fn flush<S: Sink>(&mut self, volume: Option<VolumeId>, origin: u64, sink: &mut S) {
+        let flush = self.begin_flush(origin);
+        self.flush_slices(flush, volume, sink);
+        self.settle(sink);
+    }
+
+    /// Takes a place among the flushes under way.
+    pub(crate) fn begin_flush(&mut self, origin: u64) -> u32 {
         let flush = VolumeFlush { origin, remaining: 1, failure: None };
-        let flush = self.flushes.insert(flush).expect("can_submit was true");
+        self.flushes.insert(flush).expect("can_submit was true")
+    }
+
+    /// Waits for the groups that cover the volume's completed changes, then answers.
+    pub(crate) fn flush_slices<S: Sink>(
+        &mut self,
+        flush: u32,
+        volume: Option<VolumeId>,
+        sink: &mut S,
+    ) {
         for at in 0..self.slices.len() {
             let Some(slice) = &self.slices[at] else { continue };
             let id = slice.id;
@@ -60,7 +76,6 @@ impl Table {
             }
         }
         self.flush_part_ended(flush, Ok(()), sink);
-        self.settle(sink);
     }
 
     fn flush_part_ended<S: Sink>(&mut self, index: u32, result: IoResult, sink: &mut S) {
@@ -188,7 +203,8 @@ impl Table {
 
     /// Builds the group's blocks and writes them to both copies of the journal.
     fn write_group<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
-        let (pool, incarnation, meta) = (self.config.pool, self.config.incarnation, self.config.meta);
+        let (pool, incarnation, meta) =
+            (self.config.pool, self.config.incarnation, self.config.meta);
         let slice = self.slice(id);
         let group = slice.log.group() - 1;
         let records = slice.log.committing();
@@ -269,6 +285,8 @@ impl Table {
         while let Some((_, freed)) = slice.deferred.pop_front_if(|(of, _)| *of <= group) {
             slice.limbo.push(freed);
         }
+        self.sweep(id);
+        let slice = self.slice(id);
         let again = slice.journal.wanted || slice.waiters.iter().any(|(of, _)| *of > group);
         let used = slice.journal.used();
         self.kick(id);
@@ -307,7 +325,10 @@ impl Table {
 
     /// A flush or journal write failed: nothing of this slice is acknowledged any more.
     pub(crate) fn fail_slice<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
-        tracing::error!(slice = id.get(), "journal or flush failed: the slice accepts no more writes");
+        tracing::error!(
+            slice = id.get(),
+            "journal or flush failed: the slice accepts no more writes"
+        );
         self.slice(id).failed = true;
         self.answer_waiters(id, Err(Failure::Device), sink);
         self.kick(id);

@@ -111,6 +111,10 @@ impl BlockEntry {
     pub fn only_cold(self) -> bool {
         self.is_cold() && self.place == Place::HOLE
     }
+    /// The cold slot has the authority and a fast place a clean copy.
+    pub fn has_copy(self) -> bool {
+        self.is_cold() && self.place != Place::HOLE
+    }
     /// The mark of the group that wrote it, 0 if committed.
     pub fn mark(self) -> u16 {
         self.state >> MARK_SHIFT

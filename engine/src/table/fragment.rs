@@ -80,6 +80,8 @@ pub struct Fragment {
     pub cold: Option<SlotRef>,
     /// Entries whose authority is the cold slot.
     pub cold_blocks: u32,
+    /// Entries with a clean fast copy beside their cold authority.
+    pub copies: u32,
     /// Entries that are not holes.
     pub present: u32,
     /// The newest placement is in the log or the journal.
@@ -88,6 +90,10 @@ pub struct Fragment {
     pub pins: u32,
     /// Stage slot, if one is loading or ready.
     pub stage: Option<u32>,
+    /// A spill of these contents failed: its blocks or the cold slot are bad.
+    pub stuck: bool,
+    /// Listed in [`super::slice::Slice::unswept`].
+    pub unswept: bool,
     /// When it was last read or written by a client.
     pub last_use: Nanos,
     /// Separate demand uses since it went cold, saturating.
@@ -109,14 +115,25 @@ impl Fragment {
             target: 0,
             cold: None,
             cold_blocks: 0,
+            copies: 0,
             present: 0,
             recorded: false,
             pins: 0,
             stage: None,
+            stuck: false,
+            unswept: false,
             last_use: Nanos::new(0),
             touches: 0,
             sealed_in: 0,
             map: vec![BlockEntry::HOLE; size.blocks() as usize].into_boxed_slice(),
+        }
+    }
+
+    /// Its name while it stands at `position` of its index.
+    pub fn reference(&self, position: usize) -> FragRef {
+        FragRef {
+            index: u32::try_from(position).expect("fewer than 2^32 fragments"),
+            uid: self.uid,
         }
     }
 
@@ -132,6 +149,8 @@ impl Fragment {
         self.present += u32::from(!new.is_hole());
         self.cold_blocks -= u32::from(old.is_cold());
         self.cold_blocks += u32::from(new.is_cold());
+        self.copies -= u32::from(old.has_copy());
+        self.copies += u32::from(new.has_copy());
         old
     }
 
@@ -144,8 +163,14 @@ impl Fragment {
         }
     }
 
+    /// It has bytes on a fast device, as authority or as a copy.
+    pub fn is_warm(&self) -> bool {
+        self.present > self.cold_blocks || self.copies > 0
+    }
+
     /// A change happened.
     pub fn bump(&mut self) {
+        self.stuck = false;
         self.generation = Generation::new(self.generation.get().wrapping_add(1));
     }
 
@@ -232,17 +257,18 @@ impl Fragment {
     /// Panics unless the invariants hold.
     pub fn self_check(&self) {
         let mut seen = std::collections::HashSet::new();
-        let (mut present, mut cold) = (0, 0);
+        let (mut present, mut cold, mut copies) = (0, 0, 0);
         for entry in &self.map {
             present += u32::from(!entry.is_hole());
             cold += u32::from(entry.is_cold());
+            copies += u32::from(entry.has_copy());
             if let Some((which, block)) = entry.place.as_fast() {
                 let slot = self.fast[which].as_ref().expect("entry names a missing slot");
                 assert!(!slot.is_free(block), "entry names a free place");
                 assert!(seen.insert(entry.place.raw()), "two entries share a place");
             }
         }
-        assert_eq!((present, cold), (self.present, self.cold_blocks));
+        assert_eq!((present, cold, copies), (self.present, self.cold_blocks, self.copies));
         assert!(cold == 0 || self.cold.is_some(), "cold entries without a cold slot");
     }
 }

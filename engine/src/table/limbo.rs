@@ -66,9 +66,8 @@ mod tests {
 
     #[test]
     fn a_slot_waits_for_the_readers_that_could_see_it() {
-        let freed = |block| {
-            Freed::Slot(SlotRef { device: DeviceId::new(0), block }, FragmentSize::MIN)
-        };
+        let freed =
+            |block| Freed::Slot(SlotRef { device: DeviceId::new(0), block }, FragmentSize::MIN);
         let mut limbo = Limbo::default();
         let mut out = Vec::new();
         let old = limbo.enter();

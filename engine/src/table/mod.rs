@@ -10,7 +10,8 @@
 //! that change the same block of a fragment never run at the same time.
 //!
 //! Where to look: reads [`read`], writes and discards [`write`], group commit
-//! and checkpoints [`commit`] and [`snapshot`], freeing [`limbo`].
+//! and checkpoints [`commit`] and [`snapshot`], freeing [`limbo`], deletion and
+//! shrinking [`trim`].
 
 pub mod commit;
 pub mod entry;
@@ -26,6 +27,7 @@ pub mod slice;
 pub mod snapshot;
 pub mod space;
 pub mod submit;
+pub mod trim;
 pub mod write;
 
 use crate::format::layout::MetaLayout;
@@ -100,8 +102,20 @@ impl Counters {
     /// Adds another core's.
     pub fn add(&mut self, other: &Counters) {
         let Counters {
-            reads, writes, read_bytes, write_bytes, hits, misses, late, staged, wasted, spills,
-            promotions, corrupt_blocks, commits, checkpoints,
+            reads,
+            writes,
+            read_bytes,
+            write_bytes,
+            hits,
+            misses,
+            late,
+            staged,
+            wasted,
+            spills,
+            promotions,
+            corrupt_blocks,
+            commits,
+            checkpoints,
         } = other;
         self.reads += reads;
         self.writes += writes;
@@ -131,6 +145,7 @@ pub struct Table {
     pub(crate) flushers: Vec<Flusher>,
     pub(crate) stages: Stages,
     pub(crate) tiering: Tiering,
+    pub(crate) trims: Vec<trim::Trim>,
     pub(crate) kicked: Vec<SliceId>,
     /// A piece waits for memory or a pool slot: the end of any piece kicks all slices.
     pub(crate) starved: bool,
@@ -155,6 +170,7 @@ impl Table {
             flushers: config.devices.iter().map(|_| Flusher::default()).collect(),
             stages: Stages::new(&config.stage),
             tiering: Tiering::default(),
+            trims: Vec::new(),
             kicked: Vec::with_capacity(count),
             starved: false,
             snapshots: std::collections::VecDeque::with_capacity(count),
@@ -191,6 +207,11 @@ impl Table {
         self.slices.iter().flatten().map(Box::as_ref)
     }
 
+    /// The tier of each device, by id.
+    pub fn roles(&self) -> Vec<crate::format::superblock::Role> {
+        self.config.devices.iter().map(|device| device.role).collect()
+    }
+
     pub(crate) fn slice(&mut self, id: SliceId) -> &mut Slice {
         self.slices[usize::from(id.get())].as_mut().expect("a slice of this core")
     }
@@ -211,6 +232,14 @@ impl Table {
 
     /// Tries again what waited for the event that has just been handled.
     pub(crate) fn settle<S: Sink>(&mut self, sink: &mut S) {
+        self.retry_kicked(sink);
+        if !self.trims.is_empty() {
+            self.advance_trims(sink);
+            self.retry_kicked(sink);
+        }
+    }
+
+    fn retry_kicked<S: Sink>(&mut self, sink: &mut S) {
         while let Some(id) = self.kicked.pop() {
             self.slice(id).kicked = false;
             self.release_limbo(id, sink);
@@ -265,13 +294,11 @@ impl Table {
     }
 
     /// Takes the pending logs out, as the death of the process leaves them.
-    pub fn into_logs(
-        self,
-    ) -> impl Iterator<Item = (SliceId, crate::journal::log::LogMemory)> {
+    pub fn into_logs(self) -> impl Iterator<Item = (SliceId, crate::journal::log::LogMemory)> {
         self.slices.into_iter().flatten().map(|slice| (slice.id, slice.log.into_memory()))
     }
 
-    /// Fragments of a volume at or behind a segment, over all slices of this core.
+    /// Fragments of a volume, over all slices of this core.
     pub fn fragments_of(&self, volume: VolumeId) -> impl Iterator<Item = &fragment::Fragment> {
         self.slices().flat_map(|slice| slice.index.iter()).filter(move |f| f.key.volume == volume)
     }

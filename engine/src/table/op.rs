@@ -179,7 +179,8 @@ impl Token {
     pub fn unpack(word: u64) -> Token {
         let [run1, run1h, run0, run0h, i0, i1, i2, class] = word.to_le_bytes();
         let index = u32::from_le_bytes([i0, i1, i2, 0]);
-        let run = (u32::from_le_bytes([run0, run0h, 0, 0]), u32::from_le_bytes([run1, run1h, 0, 0]));
+        let run =
+            (u32::from_le_bytes([run0, run0h, 0, 0]), u32::from_le_bytes([run1, run1h, 0, 0]));
         let slice = SliceId::new(u16::from_le_bytes([i0, i1]));
         match class {
             1 => Token::Piece(index, run),

@@ -54,6 +54,7 @@ pub fn open_slice(
         log,
         journal,
         deferred: VecDeque::new(),
+        unswept: Vec::new(),
         limbo: Limbo::default(),
         writing: Default::default(),
         waiting: VecDeque::new(),
@@ -65,7 +66,8 @@ pub fn open_slice(
     }))
 }
 
-fn adopt(
+/// Puts a recovered fragment into the index and claims its slots and places.
+pub(crate) fn adopt(
     key: FragmentKey,
     found: &RecoveredFragment,
     devices: &[DeviceGeometry],

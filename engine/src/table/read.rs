@@ -102,7 +102,8 @@ impl Table {
                 background: false,
             });
         };
-        let mut local: smallvec::SmallVec<[(u32, Option<super::sink::Mem>); 64]> = Default::default();
+        let mut local: smallvec::SmallVec<[(u32, Option<super::sink::Mem>); 64]> =
+            Default::default();
         for i in 0..count {
             let block = first + i;
             let entry = fragment.entry(block);

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use super::fragment::FragRef;
 use super::index::Index;
 use super::limbo::{Freed, Limbo};
 use super::space::Space;
@@ -102,6 +103,8 @@ pub struct Slice {
     pub journal: Journal,
     /// What becomes free when a group is durable, in group order.
     pub deferred: VecDeque<(u64, Freed)>,
+    /// Fragments that could not be dropped or cut down because the log was full.
+    pub unswept: Vec<FragRef>,
     /// What becomes free when readers have left.
     pub limbo: Limbo,
     /// Pieces that change blocks, in flight.
@@ -133,7 +136,8 @@ impl Slice {
 
     /// The group whose durability covers all completed changes of `volume` (of any volume if `None`).
     pub fn group_to_cover(&self, volume: Option<VolumeId>) -> Option<u64> {
-        let holds = |set: &SmallVec<[VolumeId; 4]>| volume.is_none_or(|volume| set.contains(&volume));
+        let holds =
+            |set: &SmallVec<[VolumeId; 4]>| volume.is_none_or(|volume| set.contains(&volume));
         if !self.log.is_empty() && holds(&self.dirty_volumes[0]) {
             Some(self.log.group())
         } else if self.log.is_committing() && holds(&self.dirty_volumes[1]) {
@@ -158,6 +162,14 @@ impl Slice {
         self.deferred.push_back((self.log.group(), freed));
     }
 
+    /// The log has no room to drop or cut down this fragment: the next commit makes some.
+    pub fn sweep_later(&mut self, at: FragRef) {
+        let fragment = self.index.held(at);
+        if !std::mem::replace(&mut fragment.unswept, true) {
+            self.unswept.push(at);
+        }
+    }
+
     /// Panics unless the slice's invariants hold.
     pub fn self_check(&self) {
         for fragment in self.index.iter() {
@@ -166,6 +178,8 @@ impl Slice {
         let groups = self.deferred.iter().map(|(group, _)| *group);
         assert!(groups.is_sorted(), "deferred frees out of group order");
         assert!(self.journal.tail_seq <= self.journal.next_seq);
-        assert!(self.log.group() == self.journal.committed + 1 + u64::from(self.log.is_committing()));
+        assert!(
+            self.log.group() == self.journal.committed + 1 + u64::from(self.log.is_committing())
+        );
     }
 }

@@ -11,7 +11,9 @@ use super::commit::Rider;
 use super::op::Token;
 use super::sink::{Io, IoKind, IoResult, Sink};
 use super::slice::{Commit, Slice, Snapshot};
-use crate::format::checkpoint::{MAX_EXTENTS, PAGE_HEADER_BYTES, PAGE_PAYLOAD_BYTES, Root, seal_page};
+use crate::format::checkpoint::{
+    MAX_EXTENTS, PAGE_HEADER_BYTES, PAGE_PAYLOAD_BYTES, Root, seal_page,
+};
 use crate::format::record::{Entry, MAX_ENTRIES, blocks_bytes, fragment_bytes};
 use crate::format::record::{put_blocks, put_fragment};
 use crate::request::Buf;
@@ -92,7 +94,10 @@ impl Table {
     fn write_pages<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
         let (meta, pool) = (self.config.meta, self.config.pool);
         let slice = self.slice(id);
-        if slice.index.next(slice.journal.cursor.0).is_none() {
+        // An extent that is not full was the last: what was made since is in the journal.
+        let per_extent = u64::from(meta.extent_bytes) / BLOCK_BYTES as u64;
+        let cut_short = !slice.journal.next_root.pages.is_multiple_of(per_extent);
+        if cut_short || slice.index.next(slice.journal.cursor.0).is_none() {
             return self.close_snapshot(id, sink);
         }
         assert!(slice.journal.next_root.extents.len() < MAX_EXTENTS, "a table outgrew its root");
@@ -117,7 +122,12 @@ impl Table {
         self.snapshot_buf = Some(buf);
     }
 
-    pub(crate) fn snapshot_written<S: Sink>(&mut self, id: SliceId, result: IoResult, sink: &mut S) {
+    pub(crate) fn snapshot_written<S: Sink>(
+        &mut self,
+        id: SliceId,
+        result: IoResult,
+        sink: &mut S,
+    ) {
         let journal = &mut self.slice(id).journal;
         let (left, root) = match journal.snapshot {
             Snapshot::Pages(left) => {
@@ -178,7 +188,12 @@ impl Table {
         }
     }
 
-    pub(crate) fn snapshot_flushed<S: Sink>(&mut self, id: SliceId, result: IoResult, sink: &mut S) {
+    pub(crate) fn snapshot_flushed<S: Sink>(
+        &mut self,
+        id: SliceId,
+        result: IoResult,
+        sink: &mut S,
+    ) {
         let Snapshot::Flushing(left) = self.slice(id).journal.snapshot else {
             panic!("a flush ended outside a checkpoint")
         };
@@ -296,7 +311,8 @@ fn fill_page(slice: &mut Slice, out: &mut [u8]) -> usize {
         while block < blocks {
             let holes = (block..blocks).take_while(|b| fragment.entry(*b).is_hole()).count();
             block += u32::try_from(holes).expect("at most 4096");
-            let run = (block..blocks).take(MAX_ENTRIES).take_while(|b| !fragment.entry(*b).is_hole());
+            let run =
+                (block..blocks).take(MAX_ENTRIES).take_while(|b| !fragment.entry(*b).is_hole());
             let run = run.count();
             if run == 0 {
                 continue;

@@ -127,7 +127,8 @@ impl Space {
 
     /// Bytes of slots in use.
     pub fn used_bytes(&self) -> u64 {
-        let bytes = |chunk: &Chunk| u64::from(chunk.count) * slot_bytes(self.device.role, chunk.size);
+        let bytes =
+            |chunk: &Chunk| u64::from(chunk.count) * slot_bytes(self.device.role, chunk.size);
         self.chunks.values().map(bytes).sum()
     }
 

@@ -103,7 +103,8 @@ impl Table {
         let mem = zeros.mem();
         self.asks.get_mut(ask).zeros = Some(zeros);
         if first > last {
-            let range = Range { block: last, count: 1, head: short(head), tail: short(BLOCK - tail) };
+            let range =
+                Range { block: last, count: 1, head: short(head), tail: short(BLOCK - tail) };
             return self.cut(ask, part, Kind::Write, range, mem, sink);
         }
         if head != 0 {
@@ -121,7 +122,15 @@ impl Table {
     }
 
     /// Cuts a range at fragment boundaries and starts each piece.
-    fn cut<S: Sink>(&mut self, ask: u32, part: &Part, kind: Kind, all: Range, mem: Mem, sink: &mut S) {
+    fn cut<S: Sink>(
+        &mut self,
+        ask: u32,
+        part: &Part,
+        kind: Kind,
+        all: Range,
+        mem: Mem,
+        sink: &mut S,
+    ) {
         let slice = self.asks.get(ask).slice;
         let end = all.block + u64::from(all.count);
         let mut block = all.block;
@@ -194,7 +203,12 @@ impl Table {
     }
 
     /// A piece has ended: gives back all it holds and tells its part.
-    pub(crate) fn finish<S: Sink>(&mut self, index: u32, result: Result<(), Failure>, sink: &mut S) {
+    pub(crate) fn finish<S: Sink>(
+        &mut self,
+        index: u32,
+        result: Result<(), Failure>,
+        sink: &mut S,
+    ) {
         let piece = self.pieces.remove(index);
         assert!(piece.pending == 0 && piece.reserved == 0, "a piece ends with nothing under way");
         let slice = self.slice(piece.slice);
@@ -221,7 +235,12 @@ impl Table {
         self.piece_of_ask_ended(piece.ask, result, sink);
     }
 
-    fn piece_of_ask_ended<S: Sink>(&mut self, index: u32, result: Result<(), Failure>, sink: &mut S) {
+    fn piece_of_ask_ended<S: Sink>(
+        &mut self,
+        index: u32,
+        result: Result<(), Failure>,
+        sink: &mut S,
+    ) {
         let ask = self.asks.get_mut(index);
         ask.remaining -= 1;
         if let Err(failure) = result {
@@ -271,22 +290,29 @@ impl Table {
     pub(crate) fn unpin(&mut self, id: SliceId, at: FragRef) {
         let fragment = self.slice(id).index.held(at);
         fragment.pins -= 1;
-        if fragment.pins == 0 && fragment.present == 0 {
+        if fragment.pins == 0 {
             self.drop_if_empty(id, at);
+            self.release_idle_slots(id, at);
         }
     }
 
     /// Drops a fragment without blocks, if nothing holds it and the log has room.
     pub(crate) fn drop_if_empty(&mut self, id: SliceId, at: FragRef) {
-        let slice = self.slice(id);
-        let Some(fragment) = slice.index.get(at) else { return };
-        if fragment.pins > 0 || fragment.present > 0 || fragment.stage.is_some() {
-            return;
+        let Some(fragment) = self.slice(id).index.get(at) else { return };
+        let idle = fragment.pins == 0 && fragment.present == 0 && fragment.stage.is_none();
+        if idle && !self.drop_fragment(id, at) {
+            self.slice(id).sweep_later(at);
         }
+    }
+
+    /// Drops a fragment that nothing holds; false if the log has no room for the record.
+    pub(crate) fn drop_fragment(&mut self, id: SliceId, at: FragRef) -> bool {
+        let slice = self.slice(id);
+        let fragment = slice.index.held(at);
         let on_record = fragment.recorded || fragment.fast.iter().flatten().any(|slot| slot.named);
         if on_record {
             if !slice.log.reserve(MAX_DROP_BYTES) {
-                return;
+                return false;
             }
             let key = fragment.key;
             slice.log.release(MAX_DROP_BYTES);
@@ -302,6 +328,20 @@ impl Table {
             slice.defer(Freed::Slot(cold, fragment.size));
         }
         self.kick(id);
+        true
+    }
+
+    /// Drops and releases what found the log full before the commit that has just ended.
+    pub(crate) fn sweep(&mut self, id: SliceId) {
+        let unswept = std::mem::take(&mut self.slice(id).unswept);
+        for at in unswept {
+            let Some(fragment) = self.slice(id).index.get_mut(at) else { continue };
+            fragment.unswept = false;
+            self.drop_if_empty(id, at);
+            self.release_idle_slots(id, at);
+        }
+        let slice = self.slice(id);
+        slice.journal.wanted |= !slice.unswept.is_empty();
     }
 
     /// Fast slots without a taken block leave their fragment.
@@ -314,7 +354,7 @@ impl Table {
         while let Some(which) = fragment.idle_slot() {
             let named = fragment.fast[which].as_ref().is_some_and(|slot| slot.named);
             if named && !slice.log.reserve(fragment_bytes()) {
-                return;
+                return slice.sweep_later(at);
             }
             let slot = fragment.fast[which].take().expect("an idle slot").slot;
             fragment.target = 1 - which;

@@ -465,4 +465,3 @@ pub(crate) fn replace_entry(slice: &mut Slice, at: FragRef, block: u32, new: Blo
     let journaled = !old.is_cold() && old.mark() != mark;
     if journaled { slice.defer(freed) } else { slice.limbo.push(freed) }
 }
-

@@ -5,8 +5,8 @@ use crate::table::Table;
 use crate::table::entry::{Place, SlotRef};
 use crate::table::fragment::FragRef;
 use crate::table::op::Token;
-use crate::table::sink::{Io, IoKind, IoResult, Mem, Sink};
 use crate::table::read::Source;
+use crate::table::sink::{Io, IoKind, IoResult, Mem, Sink};
 use crate::units::{BLOCK_BYTES, Crc, Generation, SliceId, WINDOW_BLOCKS};
 
 /// Index of the job that moves a fragment to the cold tier.
@@ -130,8 +130,8 @@ impl Table {
         job.failed |= result.is_err();
         if job.step == Step::Reading && result.is_ok() {
             let mem = job.buf.as_ref().expect("a spill has memory").mem();
-            let bad = (run.0..run.0 + run.1)
-                .any(|i| sink.crc(mem.block(i)) != job.crcs[i as usize]);
+            let bad =
+                (run.0..run.0 + run.1).any(|i| sink.crc(mem.block(i)) != job.crcs[i as usize]);
             job.failed |= bad;
         }
         if job.pending > 0 {

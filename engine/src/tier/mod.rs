@@ -13,6 +13,7 @@ pub mod spill;
 
 use crate::format::superblock::Role;
 use crate::table::Table;
+use crate::table::fragment::Fragment;
 use crate::table::sink::Sink;
 use crate::units::{Nanos, SliceId, VolumeId};
 
@@ -33,11 +34,15 @@ pub struct Tiering {
     pub(crate) jobs: [Option<copy::Job>; 2],
     /// Spill everything of this volume, whatever its age.
     pub(crate) cooling: Option<VolumeId>,
+    /// The last spill did not begin for want of memory.
+    pub(crate) starved: bool,
     next_scan: Nanos,
 }
 
 /// Pause between looking for work when there was none.
-const SCAN_NS: u64 = 200_000_000;
+const SCAN_NS: u64 = 500_000_000;
+/// Pause between the steps of a trim that no other event takes further.
+const TRIM_NS: u64 = 1_000_000;
 
 impl Table {
     /// Looks for background work; call now and then. Returns when it wants to be called again.
@@ -53,22 +58,48 @@ impl Table {
             }
         }
         self.settle(sink);
-        let idle = self.stages.slots.is_empty() && self.slices().all(|slice| slice.index.is_empty());
+        if self.is_trimming() {
+            return Some(self.now.after(TRIM_NS));
+        }
+        let idle =
+            self.stages.slots.is_empty() && self.slices().all(|slice| slice.index.is_empty());
         (self.has_cold() && !idle && self.wants_scan()).then_some(self.tiering.next_scan)
     }
 
-    /// Moves all of a volume to the cold tier; `false` once nothing of it is left to move here.
+    /// Moves all of a volume to the cold tier, its clean fast copies and stages gone.
+    ///
+    /// Begins what can be begun and returns whether work is left: call it again
+    /// until it returns false. False is also the answer where nothing can be moved.
     pub fn cool<S: Sink>(&mut self, volume: VolumeId, sink: &mut S) -> bool {
+        if !self.has_cold() {
+            return false;
+        }
         self.tiering.cooling = Some(volume);
+        self.evict_stages_of(volume, sink);
+        self.evict_copies_of(volume);
         if self.tiering.jobs[copy::SPILL].is_none() {
             self.find_spill(None, sink);
         }
-        let busy = self.tiering.jobs[copy::SPILL].is_some();
-        if !busy {
+        let moving = self.tiering.jobs[copy::SPILL].is_some() || self.tiering.starved;
+        let held =
+            self.fragments_of(volume).any(|f| f.pins > 0 && (f.is_warm() || f.stage.is_some()));
+        let movable = self.fragments_of(volume).any(|f| f.is_warm() && !f.stuck);
+        self.settle(sink);
+        let left = held || movable && moving;
+        if !left {
             self.tiering.cooling = None;
         }
-        self.settle(sink);
-        busy
+        left
+    }
+
+    /// Drops the volume's stages that nothing holds.
+    fn evict_stages_of<S: Sink>(&mut self, volume: VolumeId, sink: &mut S) {
+        let of_volume = |f: &&Fragment| f.key.volume == volume && f.pins == 0;
+        let stages: Vec<u32> =
+            self.fragments_of(volume).filter(of_volume).filter_map(|f| f.stage).collect();
+        for stage in stages {
+            self.evict_stage(stage, sink);
+        }
     }
 
     fn has_cold(&self) -> bool {
@@ -86,7 +117,8 @@ impl Table {
     pub(crate) fn fast_is_short<S: Sink>(&self, sink: &S) -> bool {
         let fast = self.config.devices.iter().filter(|device| device.role == Role::Fast);
         fast.map(|device| sink.chunks(device.id)).any(|(free, total)| {
-            u64::from(free) * 100 < u64::from(total) * u64::from(self.config.tier.spill_below_percent)
+            u64::from(free) * 100
+                < u64::from(total) * u64::from(self.config.tier.spill_below_percent)
         })
     }
 

@@ -1,6 +1,6 @@
 //! Promoting: clean fast copies of cold blocks, taken from a stage.
 
-use super::copy::{Job, PROMOTE, Step};
+use super::copy::{Job, PROMOTE, SPILL, Step};
 use crate::format::superblock::Role;
 use crate::table::Table;
 use crate::table::entry::Place;
@@ -17,11 +17,16 @@ impl Table {
         if touches == 0 || self.fast_is_short(sink) {
             return;
         }
+        // A spill that commits takes the fast slots away, copies under way included.
+        let spilling = self.tiering.jobs[SPILL].as_ref().map(|job| (job.slice, job.frag));
         let earned = self.stages.slots.iter().find_map(|(slot, stage)| {
             let slice = self.slices[usize::from(stage.slice.get())].as_ref()?;
             let fragment = slice.index.get(stage.frag)?;
             let cold = (0..fragment.size.blocks()).any(|block| fragment.entry(block).only_cold());
-            let ready = !self.stages.is_loading(slot) && fragment.touches >= touches && cold;
+            let ready = !self.stages.is_loading(slot)
+                && fragment.touches >= touches
+                && cold
+                && spilling != Some((stage.slice, stage.frag));
             ready.then_some((slot, stage.slice, stage.frag))
         });
         let Some((slot, id, at)) = earned else { return };

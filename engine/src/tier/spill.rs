@@ -1,7 +1,9 @@
 //! Spilling: a fragment's authority moves to a cold slot.
 
 use super::copy::{Job, SPILL, Step};
-use crate::format::record::{Entry, MAX_ENTRIES, blocks_bytes, fragment_bytes, put_blocks};
+use crate::format::record::{
+    Entry, FragmentKey, MAX_ENTRIES, blocks_bytes, fragment_bytes, put_blocks,
+};
 use crate::format::superblock::Role;
 use crate::table::Table;
 use crate::table::commit::Rider;
@@ -11,7 +13,7 @@ use crate::table::limbo::Freed;
 use crate::table::read::{Source, source};
 use crate::table::sink::{IoKind, Sink};
 use crate::table::write::record_placement;
-use crate::units::{BLOCK_BYTES, Crc, SliceId, WINDOW_BLOCKS};
+use crate::units::{BLOCK_BYTES, Crc, SliceId, VolumeId, WINDOW_BLOCKS};
 
 const WINDOW_BYTES: usize = WINDOW_BLOCKS as usize * BLOCK_BYTES;
 
@@ -26,7 +28,8 @@ fn map_bytes(fragment: &Fragment) -> usize {
     let starts = |block: &u32| present(*block) && (*block == 0 || !present(*block - 1));
     let runs = (0..fragment.size.blocks()).filter(starts).count();
     let cuts = fragment.present as usize / MAX_ENTRIES;
-    (runs + cuts) * blocks_bytes(0) + fragment.present as usize * (blocks_bytes(1) - blocks_bytes(0))
+    (runs + cuts) * blocks_bytes(0)
+        + fragment.present as usize * (blocks_bytes(1) - blocks_bytes(0))
 }
 
 impl Table {
@@ -37,16 +40,18 @@ impl Table {
         let cooling = self.tiering.cooling;
         let wanted = |fragment: &&Fragment| {
             fragment.pins == 0
+                && !fragment.stuck
                 && fast_blocks(fragment) > 0
                 && (short
                     || cooling == Some(fragment.key.volume)
                     || idle_ns > 0 && self.now.since(fragment.last_use) > idle_ns)
         };
-        let slices = self.slices().filter(|slice| {
-            only.is_none_or(|id| slice.id == id) && !slice.failed
-        });
+        let slices =
+            self.slices().filter(|slice| only.is_none_or(|id| slice.id == id) && !slice.failed);
         let oldest = slices
-            .flat_map(|slice| slice.index.iter().filter(wanted).map(move |f| (f.last_use, slice.id, f.key)))
+            .flat_map(|slice| {
+                slice.index.iter().filter(wanted).map(move |f| (f.last_use, slice.id, f.key))
+            })
             .min();
         let Some((_, id, key)) = oldest else {
             return short && self.evict_copies(only);
@@ -57,31 +62,53 @@ impl Table {
 
     /// Drops the clean fast copies of one fragment; false if there are none.
     fn evict_copies(&mut self, only: Option<SliceId>) -> bool {
-        let has = |f: &&Fragment| f.pins == 0 && f.fast.iter().flatten().any(|slot| !slot.named);
+        let has = |f: &&Fragment| {
+            f.pins == 0 && f.copies > 0 && f.fast.iter().flatten().any(|slot| !slot.named)
+        };
         let found = self
             .slices()
             .filter(|slice| only.is_none_or(|id| slice.id == id))
-            .flat_map(|slice| slice.index.iter().filter(has).map(move |f| (f.last_use, slice.id, f.key)))
+            .flat_map(|slice| {
+                slice.index.iter().filter(has).map(move |f| (f.last_use, slice.id, f.key))
+            })
             .min();
         let Some((_, id, key)) = found else { return false };
+        self.evict_copies_in(id, key);
+        true
+    }
+
+    /// Drops the clean fast copies of a volume's fragments that nothing holds.
+    pub(crate) fn evict_copies_of(&mut self, volume: VolumeId) {
+        let has = |f: &&Fragment| f.key.volume == volume && f.pins == 0 && f.copies > 0;
+        let found: Vec<_> = self
+            .slices()
+            .flat_map(|slice| slice.index.iter().filter(has).map(|f| (slice.id, f.key)))
+            .collect();
+        for (id, key) in found {
+            self.evict_copies_in(id, key);
+        }
+    }
+
+    fn evict_copies_in(&mut self, id: SliceId, key: FragmentKey) {
         let slice = self.slice(id);
         let at = slice.index.find(key).expect("just seen");
         let fragment = slice.index.held(at);
         for block in 0..fragment.size.blocks() {
             let entry = fragment.entry(block);
-            if entry.is_cold() && entry.place != Place::HOLE {
+            if entry.has_copy() {
                 let slot = fragment.slot_of(entry.place);
                 slice.limbo.push(Freed::Place(at, entry.place, slot));
                 fragment.set_entry(block, entry.with_copy(Place::HOLE));
             }
         }
         self.kick(id);
-        true
     }
 
     fn begin_spill<S: Sink>(&mut self, id: SliceId, at: FragRef, sink: &mut S) -> bool {
         let size = self.slice(id).index.held(at).size;
-        let Some(buf) = sink.alloc(WINDOW_BYTES) else { return false };
+        let buf = sink.alloc(WINDOW_BYTES);
+        self.tiering.starved = buf.is_none();
+        let Some(buf) = buf else { return false };
         let Some(cold) = self.alloc_slot(id, Role::Cold, size, false, sink) else {
             sink.free(buf);
             return false;
@@ -141,8 +168,9 @@ impl Table {
         job.step = Step::Writing;
         let cold = job.cold.expect("a spill has a cold slot");
         let mem = job.buf.as_ref().expect("a spill has memory").mem();
-        let to = |job: &Job, i: u32| {
-            Source { device: cold.device, block: cold.block + u64::from(job.first + i) }
+        let to = |job: &Job, i: u32| Source {
+            device: cold.device,
+            block: cold.block + u64::from(job.first + i),
         };
         job.issue(SPILL, IoKind::Write { fua: false }, mem, to, sink);
     }
@@ -162,7 +190,9 @@ impl Table {
         let bytes = fragment_bytes() + map_bytes(fragment);
         let stale = failed || fragment.generation != generation || writers || slice.failed;
         if stale || !slice.log.reserve(bytes) {
-            return self.abandon_spill(sink);
+            self.abandon_spill(sink);
+            // Where the log was full, the next attempt finds room.
+            return self.request_commit(id, sink);
         }
         slice.log.release(bytes);
         let mark = slice.current_mark();
@@ -216,8 +246,12 @@ impl Table {
     fn abandon_spill<S: Sink>(&mut self, sink: &mut S) {
         let job = self.tiering.jobs[SPILL].as_mut().expect("a spill under way");
         let (id, at, cold) = (job.slice, job.frag, job.cold.expect("a spill has a cold slot"));
+        let (failed, generation) = (job.failed, job.generation);
         let slice = self.slice(id);
-        let size = slice.index.held(at).size;
+        let fragment = slice.index.held(at);
+        // Trying again would fail again, and keep the others from their turn.
+        fragment.stuck = failed && fragment.generation == generation;
+        let size = fragment.size;
         slice.limbo.push(Freed::Slot(cold, size));
         self.end_spill(sink);
     }
@@ -231,8 +265,9 @@ impl Table {
         slice.limbo.leave(job.era.expect("a spill reads in an era"));
         self.unpin(job.slice, job.frag);
         self.kick(job.slice);
-        if self.tiering.cooling.is_some() || self.fast_is_short(sink) {
-            self.find_spill(None, sink);
+        let wanted = self.tiering.cooling.is_some() || self.fast_is_short(sink);
+        if wanted && !self.find_spill(None, sink) {
+            self.tiering.cooling = None;
         }
     }
 }

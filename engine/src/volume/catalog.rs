@@ -55,7 +55,9 @@ pub enum CatalogError {
     #[error("block size {0} is not offered: 512 or 4096")]
     BlockSize(u32),
     /// Shrinking loses data and needs `--force`.
-    #[error("shrinking {name:?} from {from} to {to} bytes drops what lies behind: repeat with --force")]
+    #[error(
+        "shrinking {name:?} from {from} to {to} bytes drops what lies behind: repeat with --force"
+    )]
     Shrink {
         /// Which volume.
         name: String,

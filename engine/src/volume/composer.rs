@@ -21,8 +21,6 @@ pub enum Message {
     Flush(VolumeId, u64),
     /// A part or flush has ended at its owner.
     Done(Done),
-    /// A block of a volume is expected to be read soon.
-    Predict(SliceId, VolumeId, u64),
 }
 
 /// Where the composer's output goes.
@@ -39,6 +37,8 @@ struct Pending {
     buf: Option<Buf>,
     remaining: u32,
     failure: Option<Failure>,
+    /// Parity of the volumes' epoch in which it began.
+    epoch: usize,
 }
 
 /// The composer of one core.
@@ -48,6 +48,9 @@ pub struct Composer {
     cores: u8,
     volumes: Volumes,
     pending: Pool<Pending>,
+    /// Parity of the current list of volumes, and requests under way by parity.
+    epoch: usize,
+    live: [u32; 2],
     /// Under shutdown nothing new is taken.
     stopping: bool,
 }
@@ -63,6 +66,8 @@ impl Composer {
             cores,
             volumes: Volumes::default(),
             pending: Pool::new(max_requests),
+            epoch: 0,
+            live: [0; 2],
             stopping: false,
         }
     }
@@ -77,9 +82,15 @@ impl Composer {
         &self.volumes
     }
 
-    /// Replaces the volumes. Requests under way end as they began.
+    /// Replaces the volumes. Requests under way end as they began; see [`Composer::has_settled`].
     pub fn set_volumes(&mut self, volumes: Volumes) {
         self.volumes = volumes;
+        self.epoch = 1 - self.epoch;
+    }
+
+    /// True once every request that began with the list of volumes before has ended.
+    pub fn has_settled(&self) -> bool {
+        self.live[1 - self.epoch] == 0
     }
 
     /// Refuses everything from now on.
@@ -112,7 +123,8 @@ impl Composer {
             return out.complete(Completion { tag, buf, result: Ok(()) });
         }
         let remaining = if flush { u32::from(self.cores) } else { 1 };
-        let pending = Pending { tag, buf: None, remaining, failure: None };
+        let pending = Pending { tag, buf: None, remaining, failure: None, epoch: self.epoch };
+        self.live[self.epoch] += 1;
         let index = self.pending.insert(pending).expect("can_submit was true");
         let origin = u64::from(self.core.get()) << INDEX_BITS | u64::from(index);
         if flush {
@@ -164,7 +176,8 @@ impl Composer {
             pending.failure.get_or_insert(failure);
         }
         if pending.remaining == 0 {
-            let Pending { tag, buf, failure, .. } = self.pending.remove(index);
+            let Pending { tag, buf, failure, epoch, .. } = self.pending.remove(index);
+            self.live[epoch] -= 1;
             out.complete(Completion { tag, buf, result: failure.map_or(Ok(()), Err) });
         }
     }

@@ -10,7 +10,8 @@ use crate::units::{CoreId, SEGMENT_SHIFT, SLICES, SliceId, VolumeId};
 pub fn slice_of(volume: VolumeId, offset: u64) -> SliceId {
     let segment = offset >> SEGMENT_SHIFT;
     // The finaliser of SplitMix64: neighbouring segments land in unrelated slices.
-    let mut x = segment.wrapping_add(u64::from(volume.get()) << 40).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut x =
+        segment.wrapping_add(u64::from(volume.get()) << 40).wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^= x >> 31;

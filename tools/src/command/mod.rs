@@ -4,6 +4,7 @@ pub mod demo;
 pub mod device;
 pub mod image;
 pub mod replay;
+pub mod serve;
 pub mod status;
 pub mod trace;
 pub mod volume;
@@ -11,8 +12,8 @@ pub mod volume;
 use std::path::PathBuf;
 
 use crate::admin::{AdminClient, AdminRequest, AdminResponse, StatusReport, VolumeReport};
+use crate::attached::Attached;
 use crate::error::CommandError;
-use crate::nbd::NbdClient;
 use crate::output::Form;
 
 /// What every command knows.
@@ -46,9 +47,9 @@ fn volume(admin: &mut AdminClient, request: &AdminRequest) -> Result<VolumeRepor
 }
 
 /// Attaches to a volume as a client, at the server's first listener.
-fn attach(admin: &mut AdminClient, volume: &str) -> Result<NbdClient, CommandError> {
+fn attach(admin: &mut AdminClient, volume: &str) -> Result<Attached, CommandError> {
     let listeners = status(admin)?.listeners;
     let uri = listeners.first().ok_or(CommandError::NoListener)?;
-    NbdClient::connect(uri, volume)
+    Attached::connect(uri, volume)
         .map_err(|source| CommandError::Block { volume: volume.to_owned(), source })
 }

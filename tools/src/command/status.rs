@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::{Context, status};
-use crate::admin::{AdminRequest, AdminResponse, StatsReport, StatusReport, TierUsage};
+use crate::admin::{AdminRequest, AdminResponse, CoreReport, StatsReport, StatusReport, TierUsage};
 use crate::error::CommandError;
 use crate::output::{bytes_text, percent_text};
-use crate::table::Pairs;
+use crate::table::{Align, Pairs, Table};
 
 /// Options of `status`.
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,37 @@ fn usage(tier: TierUsage) -> String {
     format!("{} of {}", bytes_text(tier.used_bytes), bytes_text(tier.total_bytes))
 }
 
-fn table(report: &Report) -> Pairs {
+fn table(report: &Report) -> String {
+    let mut text = pairs(report).to_string();
+    if !report.status.per_core.is_empty() {
+        text += &format!("\n{}", cores(&report.status.per_core));
+    }
+    text
+}
+
+fn cores(cores: &[CoreReport]) -> Table {
+    let mut table = Table::new(&[
+        ("core", Align::Right),
+        ("pinned to CPU", Align::Right),
+        ("slices", Align::Right),
+        ("fragments", Align::Right),
+        ("clients", Align::Right),
+        ("model version", Align::Right),
+    ]);
+    for (number, core) in cores.iter().enumerate() {
+        table.row([
+            number.to_string(),
+            core.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string()),
+            core.slices.to_string(),
+            core.fragments.to_string(),
+            core.connections.to_string(),
+            core.model_version.to_string(),
+        ]);
+    }
+    table
+}
+
+fn pairs(report: &Report) -> Pairs {
     let Report { status, stats } = report;
     Pairs::default()
         .with("version", &status.version)

@@ -1,24 +1,30 @@
-//! A blocking NBD client, for import, export, replay and tests.
+//! An NBD client, for import, export, replay and tests.
 //!
 //! It asks for structured replies and `base:allocation`, and works with servers
 //! that have the first. [`Client`] does one request at a time;
 //! [`Client::split`] gives two halves for two threads, with as many requests
 //! under way as wanted. Sending may wait for the server, which may wait for its
-//! replies to be received: a thread that does both keeps few bytes under way.
+//! replies to be received: one thread that does both takes
+//! [`Client::split_nonblocking`].
 //!
 //! Not here: TLS, reconnecting.
 
+mod decode;
 mod negotiate;
 mod pipeline;
 mod uri;
 
 use std::io;
+use std::time::Duration;
 
 pub use pipeline::{Done, Extent, Part, Receiver, Sender};
 pub use uri::{Transport, Uri, UriError};
 
 use super::socket::Socket;
 use super::wire::{self, Errno, export_flag};
+
+/// Longest wait for a TCP connection, and for each message of a negotiation.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +43,9 @@ pub enum Error {
     /// The server closed the connection.
     #[error("the NBD server closed the connection")]
     Closed,
+    /// The server did not answer while the connection was made.
+    #[error("the NBD server does not answer")]
+    Silent,
     /// The other side speaks something else.
     #[error("not an NBD server with fixed newstyle negotiation")]
     NotNbd,
@@ -124,8 +133,14 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::connect`].
-    pub fn over(mut socket: Socket, export: &str) -> Result<Client, Error> {
+    pub fn over(socket: Socket, export: &str) -> Result<Client, Error> {
+        Client::within(socket, export, PATIENCE)
+    }
+
+    fn within(mut socket: Socket, export: &str, patience: Duration) -> Result<Client, Error> {
+        set_timeout(&socket, Some(patience))?;
         let info = negotiate::negotiate(&mut socket, export)?;
+        set_timeout(&socket, None)?;
         let sender = Sender::new(socket.try_clone()?);
         Ok(Client { info, sender, receiver: Receiver::new(socket) })
     }
@@ -143,6 +158,21 @@ impl Client {
     /// Two halves for two threads; requests and replies meet by cookie.
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender, self.receiver)
+    }
+
+    /// Two halves that never wait, for one thread: [`Sender::send`] keeps what
+    /// the socket does not take for [`Sender::push`], and
+    /// [`Receiver::try_receive`] ends where the socket does.
+    ///
+    /// # Errors
+    /// If the socket cannot be switched.
+    pub fn split_nonblocking(self) -> Result<(Sender, Receiver), Error> {
+        // Both halves are handles of one socket.
+        match self.receiver.socket() {
+            Socket::Unix(socket) => socket.set_nonblocking(true)?,
+            Socket::Tcp(socket) => socket.set_nonblocking(true)?,
+        }
+        Ok(self.split())
     }
 
     /// Fills `out` from `offset`.
@@ -296,6 +326,13 @@ impl Client {
     }
 }
 
+fn set_timeout(socket: &Socket, limit: Option<Duration>) -> io::Result<()> {
+    match socket {
+        Socket::Unix(s) => s.set_read_timeout(limit).and_then(|()| s.set_write_timeout(limit)),
+        Socket::Tcp(s) => s.set_read_timeout(limit).and_then(|()| s.set_write_timeout(limit)),
+    }
+}
+
 fn length_u32(length: usize) -> u32 {
     u32::try_from(length).expect("at most the export's maximum block size")
 }
@@ -317,5 +354,20 @@ fn reply_name(kind: u32) -> &'static str {
         wire::reply::ERR_SHUTDOWN => "server is stopping",
         wire::reply::ERR_TOO_BIG => "too long",
         _ => "refused",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_is_given_up() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let got = Client::within(Socket::Unix(ours), "a", Duration::from_millis(20));
+        assert!(matches!(got.err(), Some(Error::Silent)));
+        drop(theirs);
     }
 }

@@ -1,6 +1,6 @@
 //! The client's side of fixed newstyle negotiation.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -128,7 +128,8 @@ fn receive<T: FromBytes + IntoBytes + Immutable>(socket: &mut Socket) -> Result<
 
 fn fill(socket: &mut Socket, out: &mut [u8]) -> Result<(), Error> {
     match socket.read_exact(out) {
-        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Err(Error::Closed),
+        Err(e) if e.kind() == ErrorKind::UnexpectedEof => Err(Error::Closed),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Err(Error::Silent),
         other => Ok(other?),
     }
 }

@@ -1,22 +1,17 @@
 //! The two halves of a client: requests out, replies in.
 
-use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::IntoBytes;
 
+use super::decode::{Decoder, Taken};
 use super::{Error, RequestError};
-use crate::target::nbd::socket::Socket;
-use crate::target::nbd::wire::{
-    self, ChunkHeader, Descriptor, Errno, ErrorHead, RequestHeader, SimpleReply, chunk, command,
-    command_flag,
-};
+use crate::target::nbd::socket::{Socket, ready};
+use crate::target::nbd::wire::{self, RequestHeader, command, command_flag};
 
 /// Bytes received at once, and of the longest [`Part::Data`].
 const BUFFER_BYTES: usize = 256 << 10;
-/// Extents that a server may send at once: all blocks of 4 GiB.
-const EXTENTS: usize = 1 << 20;
 
 /// A range of one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,11 +76,34 @@ pub struct Done {
 /// Sends requests. Each carries a cookie that no other request under way has.
 pub struct Sender {
     socket: Socket,
+    /// What a socket that does not block has not taken.
+    unsent: Vec<u8>,
 }
 
 impl Sender {
     pub(super) fn new(socket: Socket) -> Sender {
-        Sender { socket }
+        Sender { socket, unsent: Vec::new() }
+    }
+
+    /// Bytes of requests that wait for the socket: see [`Sender::push`].
+    pub fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
+    /// Hands the socket as much of what waits as it takes.
+    ///
+    /// # Errors
+    /// If the connection is lost.
+    pub fn push(&mut self) -> Result<(), Error> {
+        let mut sent = 0;
+        while sent < self.unsent.len() {
+            match ready(self.socket.write(&self.unsent[sent..]))? {
+                Some(n) => sent += n,
+                None => break,
+            }
+        }
+        self.unsent.drain(..sent);
+        Ok(())
     }
 
     /// Asks for `length` bytes.
@@ -179,199 +197,93 @@ impl Sender {
         };
         let mut slices = [IoSlice::new(header.as_bytes()), IoSlice::new(data)];
         let mut left = &mut slices[..];
-        while left.iter().any(|slice| !slice.is_empty()) {
+        while self.unsent.is_empty() && left.iter().any(|slice| !slice.is_empty()) {
             match self.socket.write_vectored(left) {
                 Ok(n) => IoSlice::advance_slices(&mut left, n),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e.into()),
             }
         }
+        left.iter().for_each(|slice| self.unsent.extend_from_slice(slice));
         Ok(())
     }
 }
 
-/// What came for a request that is not done.
-#[derive(Default)]
-struct Partial {
-    bytes: u64,
-    failed: Option<RequestError>,
-}
-
 /// Receives replies.
 pub struct Receiver {
-    socket: BufReader<Socket>,
-    partial: HashMap<u64, Partial>,
-    extents: Vec<(u32, u32)>,
+    socket: Socket,
+    decoder: Decoder,
+    /// Bytes received are `parsed..filled`; the rest is room.
+    input: Vec<u8>,
+    parsed: usize,
+    filled: usize,
 }
 
 impl Receiver {
     pub(super) fn new(socket: Socket) -> Receiver {
-        Receiver {
-            socket: BufReader::with_capacity(BUFFER_BYTES, socket),
-            partial: HashMap::new(),
-            extents: Vec::new(),
-        }
+        let (decoder, input) = (Decoder::default(), vec![0; BUFFER_BYTES]);
+        Receiver { socket, decoder, input, parsed: 0, filled: 0 }
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// Waits until a request is done; `part` sees the data of all requests on
-    /// the way there.
+    /// the way there. For a socket that blocks.
     ///
     /// # Errors
     /// If the connection is lost or the server breaks the protocol. A request
     /// that failed is no such error: see [`Done::result`].
     pub fn receive(&mut self, mut part: impl FnMut(Part<'_>)) -> Result<Done, Error> {
         loop {
-            if let Some(done) = self.message(&mut part)? {
+            if let Some(done) = self.try_receive(&mut part)? {
                 return Ok(done);
             }
         }
     }
 
-    /// Something was received that [`Receiver::receive`] has not looked at yet.
-    pub fn has_buffered(&self) -> bool {
-        !self.socket.buffer().is_empty()
-    }
-
-    /// One simple reply or chunk.
-    fn message(&mut self, part: &mut impl FnMut(Part<'_>)) -> Result<Option<Done>, Error> {
-        let mut magic = [0; 4];
-        self.fill(&mut magic)?;
-        match u32::from_be_bytes(magic) {
-            wire::SIMPLE_REPLY_MAGIC => {
-                let reply: SimpleReply = self.rest(magic)?;
-                let error = reply.error.get();
-                let failed = (error != 0).then(|| RequestError {
-                    errno: Errno::from_wire(error),
-                    offset: None,
-                    message: String::new(),
-                });
-                let cookie = reply.cookie.get();
-                self.partial.entry(cookie).or_default().failed = failed;
-                Ok(Some(self.done(cookie)))
-            }
-            wire::CHUNK_MAGIC => {
-                let header: ChunkHeader = self.rest(magic)?;
-                self.chunk(&header, part)?;
-                let done = header.flags.get() & wire::CHUNK_DONE != 0;
-                Ok(done.then(|| self.done(header.cookie.get())))
-            }
-            _ => Err(Error::Malformed("not a reply")),
-        }
-    }
-
-    fn done(&mut self, cookie: u64) -> Done {
-        let Partial { bytes, failed } = self.partial.remove(&cookie).unwrap_or_default();
-        Done { cookie, bytes, result: failed.map_or(Ok(()), Err) }
-    }
-
-    fn chunk(
-        &mut self,
-        header: &ChunkHeader,
-        part: &mut impl FnMut(Part<'_>),
-    ) -> Result<(), Error> {
-        let (cookie, length) = (header.cookie.get(), header.length.get() as usize);
-        match header.kind.get() {
-            chunk::NONE if length == 0 => Ok(()),
-            chunk::OFFSET_DATA if length > 8 => self.data(cookie, length - 8, part),
-            chunk::OFFSET_HOLE if length == 12 => {
-                let offset = self.u64()?;
-                let mut size = [0; 4];
-                self.fill(&mut size)?;
-                let length = u64::from(u32::from_be_bytes(size));
-                self.partial.entry(cookie).or_default().bytes += length;
-                part(Part::Zeros { cookie, offset, length });
-                Ok(())
-            }
-            chunk::BLOCK_STATUS if length > 4 && length % 8 == 4 && length / 8 <= EXTENTS => {
-                let mut context = [0; 4];
-                self.fill(&mut context)?;
-                self.extents.clear();
-                for _ in 0..length / 8 {
-                    let mut bytes = [0; Descriptor::BYTES];
-                    self.fill(&mut bytes)?;
-                    let descriptor = Descriptor::read_from_bytes(&bytes).expect("as long");
-                    self.extents.push((descriptor.length.get(), descriptor.state.get()));
+    /// As [`Receiver::receive`], but `None` when the socket has nothing more now.
+    ///
+    /// # Errors
+    /// As [`Receiver::receive`].
+    pub fn try_receive(&mut self, mut part: impl FnMut(Part<'_>)) -> Result<Option<Done>, Error> {
+        loop {
+            let input = &self.input[self.parsed..self.filled];
+            match self.decoder.take(input, &mut part)? {
+                Taken::Bytes(n, None) => self.parsed += n,
+                Taken::Bytes(n, Some(done)) => {
+                    self.parsed += n;
+                    return Ok(Some(done));
                 }
-                part(Part::Extents { cookie, extents: &self.extents });
-                Ok(())
+                Taken::Needs(bytes) if !self.fill(bytes)? => return Ok(None),
+                Taken::Needs(_) => {}
             }
-            kind if kind & chunk::ERROR_BIT != 0 && length <= BUFFER_BYTES => {
-                self.error(cookie, kind, length)
-            }
-            _ => Err(Error::Malformed("unknown chunk, or of impossible length")),
         }
     }
 
-    fn data(
-        &mut self,
-        cookie: u64,
-        length: usize,
-        part: &mut impl FnMut(Part<'_>),
-    ) -> Result<(), Error> {
-        let mut offset = self.u64()?;
-        self.partial.entry(cookie).or_default().bytes += length as u64;
-        let mut left = length;
-        while left > 0 {
-            let held = match self.socket.fill_buf() {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                other => other?,
-            };
-            if held.is_empty() {
-                return Err(Error::Closed);
-            }
-            let n = held.len().min(left);
-            part(Part::Data { cookie, offset, bytes: &held[..n] });
-            self.socket.consume(n);
-            left -= n;
-            offset += n as u64;
+    /// Makes room for `bytes` in all and reads once; false if nothing came.
+    fn fill(&mut self, bytes: usize) -> Result<bool, Error> {
+        self.input.copy_within(self.parsed..self.filled, 0);
+        self.filled -= self.parsed;
+        self.parsed = 0;
+        if self.input.len() < bytes {
+            self.input.resize(bytes, 0);
         }
-        Ok(())
-    }
-
-    fn error(&mut self, cookie: u64, kind: u16, length: usize) -> Result<(), Error> {
-        const SHORT: Error = Error::Malformed("an error chunk is too short");
-        let mut payload = vec![0; length];
-        self.fill(&mut payload)?;
-        let (head, rest) = ErrorHead::read_from_prefix(&payload).map_err(|_| SHORT)?;
-        let (message, rest) =
-            rest.split_at_checked(head.message_length.get().into()).ok_or(SHORT)?;
-        let offset = match rest.first_chunk() {
-            Some(offset) if kind == chunk::ERROR_OFFSET => Some(u64::from_be_bytes(*offset)),
-            None if kind == chunk::ERROR_OFFSET => return Err(SHORT),
-            _ => None,
-        };
-        let errno = Errno::from_wire(head.error.get());
-        let message = String::from_utf8_lossy(message).into_owned();
-        let failed = &mut self.partial.entry(cookie).or_default().failed;
-        failed.get_or_insert(RequestError { errno, offset, message });
-        Ok(())
-    }
-
-    /// The rest of a message whose magic has been read.
-    fn rest<T: FromBytes + IntoBytes + Immutable>(&mut self, magic: [u8; 4]) -> Result<T, Error> {
-        let mut message = T::new_zeroed();
-        let (head, rest) = message.as_mut_bytes().split_at_mut(magic.len());
-        head.copy_from_slice(&magic);
-        self.fill(rest)?;
-        Ok(message)
-    }
-
-    fn u64(&mut self) -> Result<u64, Error> {
-        let mut bytes = [0; 8];
-        self.fill(&mut bytes)?;
-        Ok(u64::from_be_bytes(bytes))
-    }
-
-    fn fill(&mut self, out: &mut [u8]) -> Result<(), Error> {
-        match self.socket.read_exact(out) {
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Error::Closed),
-            other => Ok(other?),
+        match ready(self.socket.read(&mut self.input[self.filled..]))? {
+            Some(0) => Err(Error::Closed),
+            Some(n) => {
+                self.filled += n;
+                Ok(true)
+            }
+            None => Ok(false),
         }
     }
 }
 
 impl AsFd for Receiver {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.get_ref().as_fd()
+        self.socket.as_fd()
     }
 }

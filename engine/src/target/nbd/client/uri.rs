@@ -4,12 +4,13 @@
 //! or `VOLUME@VM` (see [`crate::target::nbd::export`]).
 
 use std::fmt;
-use std::net::TcpStream;
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::Error;
+use super::{Error, PATIENCE};
 use crate::target::nbd::socket::Socket;
 use crate::target::nbd::wire;
 
@@ -161,15 +162,25 @@ impl Uri {
     pub(super) fn connect(&self) -> Result<Socket, Error> {
         let socket = match &self.transport {
             Transport::Unix(path) => UnixStream::connect(path).map(Socket::Unix),
-            Transport::Tcp { host, port } => {
-                TcpStream::connect((host.as_str(), *port)).and_then(|socket| {
-                    socket.set_nodelay(true)?;
-                    Ok(Socket::Tcp(socket))
-                })
-            }
+            Transport::Tcp { host, port } => tcp_socket(host, *port),
         };
         socket.map_err(|source| Error::Connect { uri: self.clone(), source })
     }
+}
+
+/// Connected to the first address of `host` that answers in time.
+fn tcp_socket(host: &str, port: u16) -> io::Result<Socket> {
+    let mut failed = io::ErrorKind::NotFound.into();
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(socket) => {
+                socket.set_nodelay(true)?;
+                return Ok(Socket::Tcp(socket));
+            }
+            Err(e) => failed = e,
+        }
+    }
+    Err(failed)
 }
 
 #[cfg(test)]

@@ -1,0 +1,432 @@
+//! Carrying out admin requests. One thread per connection; changes are serialised by the state's lock.
+
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use super::command::{Command, CoreStats, Outcome};
+use super::control::{Server, State};
+use super::open::{random_uuid, uuid_text};
+use super::recorder::Recorder;
+use super::start::prefetch_kind;
+use crate::admin::protocol::{
+    AdminError, AdminRequest, AdminResponse, ErrorCode, PrefetchKind, Progress,
+};
+use crate::admin::report::{
+    DeviceReport, Role as ReportRole, StatsReport, StatusReport, TierUsage, VolumeReport,
+};
+use crate::device::Backing;
+use crate::format::superblock::Role;
+use crate::request::{Failure, Op};
+use crate::table::Counters;
+use crate::table::op::Part;
+use crate::units::{FragmentSize, SEGMENT_BYTES, VolumeId, WINDOW_BYTES};
+use crate::volume::catalog::{CatalogError, DELETING, NewVolume, READ_ONLY, TRIMMING};
+use crate::volume::placement::{core_of, slice_of};
+
+type Answer = Result<AdminResponse, AdminError>;
+
+/// Serves one admin connection to its end.
+pub fn serve(server: &Server, stream: UnixStream) {
+    let handler = |request, report: &mut dyn FnMut(Progress)| handle(server, request, report);
+    if let Err(error) = crate::admin::server::serve_with_progress(stream, handler) {
+        tracing::debug!(%error, "an admin connection ended");
+    }
+}
+
+/// Finishes deletions and shrinks that the last process had begun.
+pub fn finish_drops(server: &Server) {
+    let mut state = server.state();
+    let begun: Vec<_> = state
+        .catalog
+        .iter()
+        .filter(|(_, volume)| volume.flags & (DELETING | TRIMMING) != 0)
+        .map(|(id, _)| id)
+        .collect();
+    for id in begun {
+        if let Err(error) = drop_beyond(server, &mut state, id) {
+            tracing::error!(volume = id.get(), %error, "space of a volume is not given back yet");
+        }
+    }
+}
+
+fn handle(server: &Server, request: AdminRequest, report: &mut dyn FnMut(Progress)) -> Answer {
+    match request {
+        AdminRequest::Status => Ok(AdminResponse::Status(status(server))),
+        AdminRequest::VolumeCreate { name, size_bytes, fragment_size, block_bytes, read_only } => {
+            let block_bytes = block_bytes.unwrap_or(512);
+            create(server, name, size_bytes, fragment_size, block_bytes, read_only)
+        }
+        AdminRequest::VolumeList => {
+            let ids: Vec<_> = server.state().catalog.serving().list().iter().map(|v| v.view.id).collect();
+            let stats = server.ask_all(Command::Stats);
+            let volumes = ids.into_iter().map(|id| volume_report(server, id, &stats)).collect();
+            Ok(AdminResponse::Volumes { volumes })
+        }
+        AdminRequest::VolumeShow { name } => {
+            let id = server.state().catalog.find(&name).map_err(catalog_error)?;
+            show(server, id)
+        }
+        AdminRequest::VolumeResize { name, size_bytes, force } => {
+            resize(server, &name, size_bytes, force)
+        }
+        AdminRequest::VolumeDelete { name } => delete(server, &name),
+        AdminRequest::VolumeSpill { name } => spill(server, &name, report),
+        AdminRequest::DeviceList => Ok(AdminResponse::Devices { devices: devices(server) }),
+        AdminRequest::Stats { reset } => Ok(AdminResponse::Stats(stats(server, reset))),
+        AdminRequest::SetPrefetch { kind, depth, threshold, budget_bytes } => {
+            set_prefetch(server, kind, depth, threshold, budget_bytes)
+        }
+        AdminRequest::TraceStart { path, volume } => trace_start(server, &path, volume.as_deref()),
+        AdminRequest::TraceStop => trace_stop(server),
+        AdminRequest::Flush => {
+            server.do_all(Command::Flush).map_err(|failure| failed("flush", failure))?;
+            Ok(AdminResponse::Done)
+        }
+        AdminRequest::Stop => {
+            server.request_stop();
+            Ok(AdminResponse::Done)
+        }
+    }
+}
+
+fn failed(what: &str, failure: Failure) -> AdminError {
+    let code = match failure {
+        Failure::NoSpace => ErrorCode::NoSpace,
+        Failure::Stopping => ErrorCode::Stopping,
+        _ => ErrorCode::Io,
+    };
+    AdminError::new(code, format!("{what}: {failure}"))
+}
+
+fn catalog_error(error: CatalogError) -> AdminError {
+    let code = match &error {
+        CatalogError::Exists(_) => ErrorCode::VolumeExists,
+        CatalogError::NotFound(_) => ErrorCode::VolumeNotFound,
+        CatalogError::Shrink { .. } => ErrorCode::ShrinkNeedsForce,
+        CatalogError::Full => ErrorCode::NoSpace,
+        CatalogError::Io(_) => ErrorCode::Io,
+        CatalogError::Name(_) | CatalogError::Size { .. } | CatalogError::BlockSize(_) => {
+            ErrorCode::BadRequest
+        }
+    };
+    AdminError::new(code, error.to_string())
+}
+
+/// Tells all cores of the volumes as they are now; returns when nobody works by the old list.
+fn publish(server: &Server, state: &State) -> Outcome {
+    let volumes = state.catalog.serving();
+    server.do_all(|done| Command::Volumes(volumes.clone(), done))
+}
+
+fn create(
+    server: &Server,
+    name: String,
+    size_bytes: u64,
+    fragment_size: Option<u64>,
+    block_bytes: u32,
+    read_only: bool,
+) -> Answer {
+    let bytes = fragment_size.unwrap_or(server.config.fragment_size.bytes());
+    let fragment = FragmentSize::from_bytes(bytes).ok_or_else(|| {
+        let message = format!("fragment size {bytes}: a power of two from 64 KiB to 16 MiB");
+        AdminError::new(ErrorCode::BadRequest, message)
+    })?;
+    let new = NewVolume { name, size_bytes, fragment, block_bytes, read_only };
+    let id = {
+        let mut state = server.state();
+        let State { catalog, io, .. } = &mut *state;
+        let id = catalog.create(io, &server.pool.meta, &new, random_uuid()).map_err(catalog_error)?;
+        publish(server, &state).map_err(|failure| failed("publishing the volume", failure))?;
+        id
+    };
+    show(server, id)
+}
+
+fn resize(server: &Server, name: &str, size_bytes: u64, force: bool) -> Answer {
+    let id = {
+        let mut state = server.state();
+        let id = state.catalog.find(name).map_err(catalog_error)?;
+        let State { catalog, io, .. } = &mut *state;
+        let shrinks =
+            catalog.resize(io, &server.pool.meta, id, size_bytes, force).map_err(catalog_error)?;
+        publish(server, &state).map_err(|failure| failed("publishing the size", failure))?;
+        if shrinks {
+            drop_beyond(server, &mut state, id)?;
+        }
+        id
+    };
+    show(server, id)
+}
+
+fn delete(server: &Server, name: &str) -> Answer {
+    let mut state = server.state();
+    let id = state.catalog.find(name).map_err(catalog_error)?;
+    let State { catalog, io, .. } = &mut *state;
+    catalog
+        .begin_delete(io, &server.pool.meta, id)
+        .map_err(|error| AdminError::new(ErrorCode::Io, error.to_string()))?;
+    publish(server, &state).map_err(|failure| failed("publishing the deletion", failure))?;
+    drop_beyond(server, &mut state, id)?;
+    Ok(AdminResponse::Done)
+}
+
+/// Drops what lies beyond a volume's end (all of it if it is being deleted) and records that.
+fn drop_beyond(server: &Server, state: &mut State, id: VolumeId) -> Result<(), AdminError> {
+    let volume = state.catalog.get(id).expect("a volume of the catalog").clone();
+    let end = if volume.flags & DELETING != 0 { 0 } else { volume.size_bytes };
+    let segment = end.div_ceil(SEGMENT_BYTES);
+    let dropping = |failure| failed("giving space back", failure);
+    for (offset, length) in crate::request::windows(end, segment * SEGMENT_BYTES - end) {
+        let (slice, (done, ended)) = (slice_of(id, offset), channel());
+        let part = Part {
+            origin: 0,
+            volume: id,
+            op: Op::Discard,
+            fua: true,
+            offset,
+            length,
+            fragment: volume.fragment,
+            stage: false,
+            buf: None,
+        };
+        assert!(u64::from(length) <= WINDOW_BYTES);
+        server.send(core_of(slice, server.cores()), Command::Part(slice, part, done));
+        ended.recv().map_err(|_| dropping(Failure::Stopping))?.map_err(dropping)?;
+    }
+    let segment = u32::try_from(segment).expect("a volume has fewer than 2^32 segments");
+    server.do_all(|done| Command::DropRange(id, segment, done)).map_err(dropping)?;
+    let State { catalog, io, .. } = state;
+    catalog
+        .end_drop(io, &server.pool.meta, id)
+        .map_err(|error| AdminError::new(ErrorCode::Io, error.to_string()))
+}
+
+fn spill(server: &Server, name: &str, report: &mut dyn FnMut(Progress)) -> Answer {
+    let id = server.state().catalog.find(name).map_err(catalog_error)?;
+    let left = |stats: &[CoreStats]| {
+        let of = |core: &CoreStats| core.volumes.iter().find(|(v, ..)| *v == id).map_or(0, |v| v.2);
+        stats.iter().map(of).sum::<u64>()
+    };
+    let total = left(&server.ask_all(Command::Stats));
+    let waiting: Vec<_> = (0..server.cores())
+        .map(|core| {
+            let (done, ended) = channel();
+            server.send(crate::units::CoreId::new(core), Command::Cool(id, done));
+            ended
+        })
+        .collect();
+    for ended in waiting {
+        loop {
+            match ended.recv_timeout(std::time::Duration::from_millis(200)) {
+                Ok(outcome) => break outcome.map_err(|failure| failed("spilling", failure))?,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    let done = total.saturating_sub(left(&server.ask_all(Command::Stats)));
+                    report(Progress { what: "bytes spilled".into(), done, total });
+                }
+                Err(_) => return Err(failed("spilling", Failure::Stopping)),
+            }
+        }
+    }
+    Ok(AdminResponse::Done)
+}
+
+fn show(server: &Server, id: VolumeId) -> Answer {
+    let stats = server.ask_all(Command::Stats);
+    Ok(AdminResponse::Volume(volume_report(server, id, &stats)))
+}
+
+fn volume_report(server: &Server, id: VolumeId, stats: &[CoreStats]) -> VolumeReport {
+    let state = server.state();
+    let Some(volume) = state.catalog.get(id) else { return VolumeReport::default() };
+    let mut report = VolumeReport {
+        id: id.get(),
+        name: volume.name.clone(),
+        uuid: uuid_text(&volume.uuid),
+        size_bytes: volume.size_bytes,
+        block_bytes: 1 << volume.block_shift,
+        fragment_bytes: volume.fragment.bytes(),
+        read_only: volume.flags & READ_ONLY != 0,
+        ..VolumeReport::default()
+    };
+    for (_, _, fast, cold) in stats.iter().flat_map(|core| &core.volumes).filter(|v| v.0 == id) {
+        report.fast_bytes += fast;
+        report.cold_bytes += cold;
+    }
+    report
+}
+
+fn tier(server: &Server, role: Role, stats: &[CoreStats]) -> TierUsage {
+    let mut usage = TierUsage::default();
+    for (at, superblock) in server.pool.superblocks.iter().enumerate() {
+        if superblock.role == role {
+            usage.total_bytes += u64::from(superblock.chunks) * superblock.chunk_bytes;
+            usage.used_bytes += stats.iter().map(|core| core.devices[at].used_bytes).sum::<u64>();
+        }
+    }
+    usage
+}
+
+fn status(server: &Server) -> StatusReport {
+    let stats = server.ask_all(Command::Stats);
+    let state = server.state();
+    StatusReport {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        uptime_s: server.since.elapsed().as_secs(),
+        data_dir: server.data_dir.clone(),
+        pool_uuid: uuid_text(&server.pool.uuid()),
+        cores: u32::from(server.cores()),
+        volumes: u32::try_from(state.catalog.serving().list().len()).expect("bounded"),
+        connections: stats.iter().map(|core| core.connections).sum(),
+        listeners: server.listeners.clone(),
+        prefetch: state.prefetch,
+        fast: tier(server, Role::Fast, &stats),
+        cold: tier(server, Role::Cold, &stats),
+        ..StatusReport::default()
+    }
+}
+
+fn devices(server: &Server) -> Vec<DeviceReport> {
+    let stats = server.ask_all(Command::Stats);
+    let report = |(at, superblock): (usize, &crate::format::superblock::Superblock)| {
+        let store = &server.stores[at];
+        let mut report = DeviceReport {
+            id: superblock.device.get(),
+            role: match superblock.role {
+                Role::Fast => ReportRole::Fast,
+                Role::Cold => ReportRole::Cold,
+            },
+            path: server.paths[at].clone(),
+            driver: match store.backing() {
+                Backing::File(_) => "uring",
+                Backing::Memory(_) => "memory",
+            }
+            .into(),
+            emulate: store.emulates().map(|model| model.name.to_owned()),
+            uuid: uuid_text(&superblock.device_uuid),
+            online: true,
+            total_bytes: u64::from(superblock.chunks) * superblock.chunk_bytes,
+            ..DeviceReport::default()
+        };
+        for core in &stats {
+            let device = &core.devices[at];
+            report.used_bytes += device.used_bytes;
+            report.reads += device.reads;
+            report.writes += device.writes;
+            report.read_bytes += device.read_bytes;
+            report.write_bytes += device.write_bytes;
+            report.errors += device.errors;
+        }
+        report
+    };
+    server.pool.superblocks.iter().enumerate().map(report).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn stats(server: &Server, reset: bool) -> StatsReport {
+    let now = server.ask_all(Command::Stats);
+    let mut state = server.state();
+    let (since, before) = &state.baseline;
+    let seconds = since.elapsed().as_secs_f64();
+    let sum = |of: &dyn Fn(&CoreStats) -> u64| {
+        let total = |cores: &[CoreStats]| cores.iter().map(of).sum::<u64>();
+        total(&now) - total(before)
+    };
+    let count = |of: fn(&Counters) -> u64| sum(&|core| of(&core.counters));
+    let cold_reads = |core: &CoreStats| {
+        let cold = server.pool.superblocks.iter().zip(&core.devices);
+        cold.filter(|(sb, _)| sb.role == Role::Cold).map(|(_, device)| device.reads).sum()
+    };
+    let (late, missed) = (count(|c| c.late), count(|c| c.misses));
+    let (reads, writes) = (count(|c| c.reads), count(|c| c.writes));
+    let report = StatsReport {
+        seconds,
+        reads,
+        writes,
+        flushes: sum(&|core| core.flushes),
+        read_bytes: count(|c| c.read_bytes),
+        write_bytes: count(|c| c.write_bytes),
+        errors: sum(&|core| core.errors),
+        iops: (reads + writes) as f64 / seconds.max(1e-9),
+        hits: count(|c| c.hits),
+        misses: missed + late,
+        late,
+        wasted: count(|c| c.wasted),
+        prefetched_bytes: count(|c| c.staged) * server.config.fragment_size.bytes(),
+        staged_bytes: now.iter().map(|core| core.staged_bytes).sum(),
+        stage_budget_bytes: state.stage_budget * u64::from(server.cores()),
+        cold_reads: sum(&cold_reads),
+        cold_stalls: missed + late,
+        spilled_fragments: count(|c| c.spills),
+        model_swaps: training_swaps(server),
+        fast: tier(server, Role::Fast, &now),
+        cold: tier(server, Role::Cold, &now),
+    };
+    if reset {
+        state.baseline = (Instant::now(), now);
+    }
+    report
+}
+
+fn training_swaps(server: &Server) -> u64 {
+    let training = server.training.lock().expect("no holder panics");
+    training.as_ref().map_or(0, super::trainer::Training::swaps)
+}
+
+fn set_prefetch(
+    server: &Server,
+    kind: PrefetchKind,
+    depth: Option<u32>,
+    threshold: Option<f32>,
+    budget_bytes: Option<u64>,
+) -> Answer {
+    let mut state = server.state();
+    let mut settings = state.settings;
+    settings.prefetch_depth = depth.map_or(settings.prefetch_depth, |depth| depth as usize);
+    settings.stage_threshold = threshold.unwrap_or(settings.stage_threshold);
+    settings
+        .check()
+        .map_err(|error| AdminError::new(ErrorCode::BadRequest, error.to_string()))?;
+    state.settings = settings;
+    state.prefetch = kind;
+    server.broadcast(|| Command::Prefetch(prefetch_kind(kind), settings));
+    if let Some(bytes) = budget_bytes {
+        state.stage_budget = bytes / u64::from(server.cores());
+        let each = state.stage_budget;
+        server.broadcast(|| Command::StageBudget(each));
+    }
+    Ok(AdminResponse::Done)
+}
+
+fn trace_start(server: &Server, path: &std::path::Path, volume: Option<&str>) -> Answer {
+    let mut state = server.state();
+    if state.recorder.is_some() {
+        return Err(AdminError::new(ErrorCode::TraceRunning, "a trace is being recorded already"));
+    }
+    let only = volume.map(|name| state.catalog.find(name)).transpose().map_err(catalog_error)?;
+    let named = |what: &dyn std::fmt::Display| {
+        AdminError::new(ErrorCode::Io, format!("{}: {what}", path.display()))
+    };
+    if path.exists() {
+        return Err(named(&"exists already"));
+    }
+    let recorder = Recorder::start(path, only).map_err(|error| named(&error))?;
+    let tap = recorder.tap();
+    server.broadcast(|| Command::Tap(Some(std::sync::Arc::clone(&tap))));
+    state.recorder = Some(recorder);
+    Ok(AdminResponse::Done)
+}
+
+fn trace_stop(server: &Server) -> Answer {
+    let recorder = server.state().recorder.take().ok_or_else(|| {
+        AdminError::new(ErrorCode::TraceNotRunning, "no trace is being recorded")
+    })?;
+    server.broadcast(|| Command::Tap(None));
+    // An answer to a later command says that the tap is no longer in use.
+    drop(server.ask_all(Command::Stats));
+    let report = recorder.stop();
+    let report =
+        report.map_err(|error| AdminError::new(ErrorCode::Io, format!("the trace: {error}")))?;
+    Ok(AdminResponse::Trace(report))
+}

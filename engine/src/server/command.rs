@@ -1,0 +1,105 @@
+//! What the control side asks of a core, and what it gets back.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use predictor::lstm::Weights;
+use predictor::prefetch::{PrefetchKind, Settings};
+
+use crate::request::Failure;
+use crate::table::Counters;
+use crate::table::op::Part;
+use crate::target::nbd::socket::Socket;
+use crate::units::{CoreId, SliceId, VolumeId};
+use crate::volume::Volumes;
+use crate::volume::composer::Message;
+
+use super::recorder::TraceTap;
+
+/// Everything that arrives in a core's mailbox.
+pub enum CoreMessage {
+    /// From the composer or a table of a core.
+    Data(Message),
+    /// A prediction of another core; answered with `Predicted`.
+    Predict(CoreId, SliceId, VolumeId, u64),
+    /// A prediction sent earlier has been taken.
+    Predicted,
+    /// From the control side.
+    Command(Box<Command>),
+}
+
+/// How a control operation on a core ended.
+pub type Outcome = Result<(), Failure>;
+
+/// From the control side to one core.
+pub enum Command {
+    /// The volumes from now on. Answered so that a shrink or deletion knows when nobody
+    /// can begin a request beyond the end any more and all that began before have ended.
+    Volumes(Volumes, Sender<Outcome>),
+    /// A client of the NBD target.
+    Connection(Socket),
+    /// Make everything durable.
+    Flush(Sender<Outcome>),
+    /// A part for a slice of this core.
+    Part(SliceId, Part, Sender<Outcome>),
+    /// Drop the fragments of a volume from a segment on.
+    DropRange(VolumeId, u32, Sender<Outcome>),
+    /// Move a volume to the cold tier; answered when nothing is left to move.
+    Cool(VolumeId, Sender<Outcome>),
+    /// Who prefetches, and how.
+    Prefetch(PrefetchKind, Settings),
+    /// Bytes that stages may take on this core.
+    StageBudget(u64),
+    /// New weights for the model.
+    Weights(Arc<Weights>),
+    /// Copy all requests here, or to nobody.
+    Tap(Option<Arc<TraceTap>>),
+    /// A snapshot of this core's counters.
+    Stats(Sender<CoreStats>),
+    /// Take no new work, finish what is under way, flush, checkpoint, end.
+    Stop,
+}
+
+/// Counters of a device on one core.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeviceStats {
+    /// Operations.
+    pub reads: u64,
+    /// Operations.
+    pub writes: u64,
+    /// Bytes.
+    pub read_bytes: u64,
+    /// Bytes.
+    pub write_bytes: u64,
+    /// Operations that failed.
+    pub errors: u64,
+    /// Bytes in slots in use.
+    pub used_bytes: u64,
+}
+
+/// What one core reports.
+#[derive(Clone, Debug, Default)]
+pub struct CoreStats {
+    /// The table's counters.
+    pub counters: Counters,
+    /// By device.
+    pub devices: Vec<DeviceStats>,
+    /// Client flushes.
+    pub flushes: u64,
+    /// Client requests that failed.
+    pub errors: u64,
+    /// Bytes in stages now.
+    pub staged_bytes: u64,
+    /// Slices of the fragment table.
+    pub slices: u32,
+    /// Fragments in them.
+    pub fragments: u64,
+    /// By volume: fragments, bytes on the fast tier, bytes on the cold tier.
+    pub volumes: Vec<(VolumeId, u64, u64, u64)>,
+    /// Client connections.
+    pub connections: u32,
+    /// Version of the model in use, 0 without one.
+    pub model_version: u64,
+    /// CPU it is pinned to.
+    pub cpu: Option<usize>,
+}

@@ -1,0 +1,439 @@
+//! One core: its mailbox, sockets, table and devices, polled in turn.
+//!
+//! A pass takes a bounded amount from every source, lets the state machines
+//! turn it into operations and answers, and hands all operations to the kernel
+//! at once. The core never blocks in a pass and shares nothing but mailboxes,
+//! the space map and counters.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::Sender;
+
+use super::command::{Command, CoreMessage, CoreStats, Outcome};
+use super::host::CoreHost;
+use super::observe::Observer;
+use super::sink::{CONTROL_ORIGIN, Plant};
+use crate::core::reactor::Poll;
+use crate::core::watch::{Interest, Watch, WatchId};
+use crate::table::Table;
+use crate::target::nbd::server::Server;
+use crate::target::nbd::socket::Socket;
+use crate::units::{BLOCK_BYTES, Nanos, SliceId, VolumeId};
+use crate::volume::composer::{Composer, Message};
+
+/// Messages taken from the mailbox in one pass.
+const MESSAGES_PER_PASS: usize = 256;
+/// How often timers that nobody waits for closely are looked at.
+const SECOND_NS: u64 = 1_000_000_000;
+/// While stopping, other cores are looked at this often.
+const STOP_POLL_NS: u64 = 1_000_000;
+/// Least time between two looks for background work while the core is busy.
+const TICK_NS: u64 = 5_000_000;
+
+/// How far a core has come in stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    No,
+    /// No new requests; those under way end.
+    Draining,
+    /// Waiting until every core has drained.
+    Drained,
+    /// The last flush.
+    Flushing,
+    /// The last checkpoints.
+    Checkpointing,
+    /// Clients are being hung up on.
+    Closing,
+    Done,
+}
+
+/// What all cores of a process share besides mailboxes.
+#[derive(Debug)]
+pub struct Shared {
+    /// Cores that have drained.
+    pub drained: AtomicU32,
+}
+
+/// One core.
+pub struct CoreLoop {
+    composer: Composer,
+    table: Table,
+    plant: Plant,
+    observer: Observer,
+    nbd: Server,
+    watch: Watch,
+    watches: Vec<Option<(WatchId, Interest)>>,
+    forecasts: Vec<(SliceId, VolumeId, u64)>,
+    held: VecDeque<Message>,
+    waiters: HashMap<u64, Sender<Outcome>>,
+    next_origin: u64,
+    settling: Option<Sender<Outcome>>,
+    cooling: Option<(VolumeId, Sender<Outcome>)>,
+    shared: Arc<Shared>,
+    stop: Stop,
+    now: Nanos,
+    next_tick: Option<Nanos>,
+    last_tick: Nanos,
+    next_second: Nanos,
+    flushes: u64,
+    errors: u64,
+    cpu: Option<usize>,
+}
+
+impl CoreLoop {
+    /// Puts a core together; `connections` clients at most.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a core, each made elsewhere")]
+    pub fn new(
+        composer: Composer,
+        table: Table,
+        plant: Plant,
+        observer: Observer,
+        watch: Watch,
+        connections: u16,
+        shared: Arc<Shared>,
+        cpu: Option<usize>,
+    ) -> Self {
+        let mut this = Self {
+            composer,
+            table,
+            plant,
+            observer,
+            nbd: Server::new(connections),
+            watch,
+            watches: vec![None; connections.into()],
+            forecasts: Vec::with_capacity(64),
+            held: VecDeque::with_capacity(1024),
+            waiters: HashMap::new(),
+            next_origin: 0,
+            settling: None,
+            cooling: None,
+            shared,
+            stop: Stop::No,
+            now: Nanos::new(0),
+            next_tick: Some(Nanos::new(0)),
+            last_tick: Nanos::new(0),
+            next_second: Nanos::new(0),
+            flushes: 0,
+            errors: 0,
+            cpu,
+        };
+        this.table.checkpoint_full(&mut this.plant);
+        this
+    }
+
+    fn take_mail(&mut self) -> bool {
+        let mut worked = false;
+        for _ in 0..MESSAGES_PER_PASS {
+            let Some((_, message)) = self.plant.mail.receive() else { break };
+            worked = true;
+            match message {
+                CoreMessage::Data(message) => self.held.push_back(message),
+                CoreMessage::Predict(from, slice, volume, block) => {
+                    self.forecasts.push((slice, volume, block));
+                    self.plant.mail.send(from, CoreMessage::Predicted);
+                }
+                CoreMessage::Predicted => self.observer.outstanding -= 1,
+                CoreMessage::Command(command) => self.command(*command),
+            }
+        }
+        worked | self.handle_data()
+    }
+
+    /// Handles messages of the data path, from other cores and this one, until none can go on.
+    fn handle_data(&mut self) -> bool {
+        let mut worked = false;
+        loop {
+            let message = match self.held.pop_front() {
+                Some(message) => message,
+                None => match self.plant.local.pop_front() {
+                    Some(message) => message,
+                    None => return worked,
+                },
+            };
+            let takes_slot = matches!(message, Message::Part(..) | Message::Flush(..));
+            if takes_slot && !self.table.can_submit() {
+                self.held.push_front(message);
+                return worked;
+            }
+            worked = true;
+            let Self { table, composer, plant, .. } = self;
+            match message {
+                Message::Part(slice, part) => table.submit(slice, part, plant),
+                Message::Flush(volume, origin) => table.flush(Some(volume), origin, plant),
+                Message::Done(done) => composer.done(done, plant),
+            }
+        }
+    }
+
+    fn predict(&mut self) -> bool {
+        let worked = !self.forecasts.is_empty();
+        let mut forecasts = std::mem::take(&mut self.forecasts);
+        for (slice, volume, block) in forecasts.drain(..) {
+            self.table.predict(slice, volume, block, &mut self.plant);
+        }
+        self.forecasts = forecasts;
+        worked
+    }
+
+    fn serve_clients(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(event) = self.watch.poll() {
+            worked = true;
+            self.nbd.mark(u16::try_from(event.token).expect("a connection's number"));
+        }
+        let Self { nbd, watch, watches, composer, plant, observer, forecasts, flushes, now, .. } =
+            self;
+        let mut host = CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
+        worked |= nbd.run(&mut host, |conn, _| {
+            if let Some((id, _)) = watches[usize::from(conn)].take()
+                && let Err(error) = watch.remove(id)
+            {
+                tracing::warn!(%error, conn, "a closed connection stays watched");
+            }
+        });
+        self.update_interest();
+        worked
+    }
+
+    /// Watches for writability only where a send is stuck.
+    fn update_interest(&mut self) {
+        for (conn, connection) in self.nbd.iter() {
+            let interest =
+                if connection.wants_write() { Interest::ReadWrite } else { Interest::Read };
+            let slot = &mut self.watches[usize::from(conn)];
+            match *slot {
+                Some((_, now)) if now == interest => continue,
+                Some((id, _)) => drop(self.watch.remove(id)),
+                None => {}
+            }
+            *slot = match self.watch.add(connection.fd(), interest, conn.into()) {
+                Ok(id) => Some((id, interest)),
+                Err(error) => {
+                    tracing::error!(%error, conn, "cannot watch a connection");
+                    None
+                }
+            };
+        }
+    }
+
+    fn finish_io(&mut self) -> bool {
+        let worked = self.plant.move_io(self.now);
+        while let Some((token, result)) = self.plant.next_done() {
+            self.table.io_done(token, result, &mut self.plant);
+        }
+        worked
+    }
+
+    /// Hands completions to the target that made the requests.
+    fn complete(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(completion) = self.plant.completions.pop() {
+            worked = true;
+            self.errors += u64::from(completion.result.is_err());
+            let Self { nbd, composer, plant, observer, forecasts, flushes, now, .. } = self;
+            let mut host = CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
+            nbd.complete(completion, &mut host);
+        }
+        while let Some((origin, result)) = self.plant.control.pop() {
+            worked = true;
+            if let Some(waiter) = self.waiters.remove(&origin) {
+                // The asker may have given up.
+                let _ = waiter.send(result);
+            }
+        }
+        if self.composer.has_settled()
+            && let Some(waiter) = self.settling.take()
+        {
+            let _ = waiter.send(Ok(()));
+        }
+        worked
+    }
+
+    fn timers(&mut self, worked: bool) {
+        let due = self.next_tick.is_some_and(|at| self.now >= at);
+        let busy = worked && self.now.since(self.last_tick) > TICK_NS;
+        if due || busy {
+            self.last_tick = self.now;
+            self.next_tick = self.table.tick(&mut self.plant);
+            if let Some((volume, waiter)) = self.cooling.take() {
+                if self.table.cool(volume, &mut self.plant) {
+                    self.cooling = Some((volume, waiter));
+                    self.next_tick = Some(self.now.after(TICK_NS));
+                } else {
+                    let _ = waiter.send(Ok(()));
+                }
+            }
+            self.observer.judge(&self.table.counters);
+        }
+        if self.now >= self.next_second {
+            self.next_second = self.now.after(SECOND_NS);
+            let Self { nbd, composer, plant, observer, forecasts, flushes, now, .. } = self;
+            let mut host = CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
+            nbd.expire(*now, &mut host);
+        }
+    }
+
+    fn origin(&mut self, waiter: Sender<Outcome>) -> u64 {
+        self.next_origin = (self.next_origin + 1) % CONTROL_ORIGIN;
+        let origin =
+            u64::from(self.plant.core.get()) << 56 | CONTROL_ORIGIN | self.next_origin;
+        self.waiters.insert(origin, waiter);
+        origin
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Volumes(volumes, waiter) => {
+                self.composer.set_volumes(volumes);
+                self.settling = Some(waiter);
+            }
+            Command::Connection(socket) => self.connect(socket),
+            Command::Flush(waiter) => {
+                let origin = self.origin(waiter);
+                self.table.flush(None, origin, &mut self.plant);
+            }
+            Command::Part(slice, mut part, waiter) => {
+                part.origin = self.origin(waiter);
+                self.table.submit(slice, part, &mut self.plant);
+            }
+            Command::DropRange(volume, segment, waiter) => {
+                let origin = self.origin(waiter);
+                self.table.drop_range(volume, segment, origin, &mut self.plant);
+            }
+            Command::Cool(volume, waiter) => {
+                self.cooling = Some((volume, waiter));
+                self.next_tick = Some(self.now);
+            }
+            Command::Prefetch(kind, settings) => self.observer.configure(kind, settings),
+            Command::StageBudget(bytes) => self.table.set_stage_budget(bytes, &mut self.plant),
+            Command::Weights(weights) => self.observer.install(&weights),
+            Command::Tap(tap) => self.observer.tap = tap,
+            Command::Stats(reply) => drop(reply.send(self.stats())),
+            Command::Stop => {
+                self.stop = Stop::Draining;
+                self.nbd.stop();
+            }
+        }
+    }
+
+    fn connect(&mut self, socket: Socket) {
+        match self.nbd.add(socket, self.now) {
+            Ok(_) => self.update_interest(),
+            Err(error) => tracing::warn!(%error, "a client was turned away"),
+        }
+    }
+
+    fn stats(&self) -> CoreStats {
+        let block = BLOCK_BYTES as u64;
+        let mut devices = self.plant.stats.clone();
+        for (id, device) in (0..).zip(&mut devices) {
+            device.used_bytes = self.table.device_used(crate::units::DeviceId::new(id));
+        }
+        let usage = |volume: &crate::volume::Volume| {
+            let usage = self.table.usage(volume.view.id);
+            let (fast, cold) = (usage.fast_blocks * block, usage.cold_blocks * block);
+            (volume.view.id, usage.fragments, fast, cold)
+        };
+        CoreStats {
+            counters: self.table.counters,
+            devices,
+            flushes: self.flushes,
+            errors: self.errors,
+            staged_bytes: self.table.staged_bytes(),
+            slices: u32::try_from(self.table.slices().count()).expect("at most 64"),
+            fragments: self.table.slices().map(|slice| slice.index.len() as u64).sum(),
+            volumes: self.composer.volumes().list().iter().map(usage).collect(),
+            connections: u32::from(self.nbd.len()),
+            model_version: self.observer.model_version(),
+            cpu: self.cpu,
+        }
+    }
+
+    /// Takes stopping one step further. True if it moved.
+    fn stop_step(&mut self) -> bool {
+        let before = self.stop;
+        let quiet = self.nbd.is_quiet() && self.composer.in_flight() == 0;
+        match self.stop {
+            Stop::Draining if quiet => {
+                self.composer.stop();
+                self.shared.drained.fetch_add(1, Ordering::AcqRel);
+                self.stop = Stop::Drained;
+            }
+            Stop::Drained => {
+                let all = u32::try_from(self.plant.mail.cores()).expect("few cores");
+                if self.shared.drained.load(Ordering::Acquire) == all {
+                    let (waiter, _) = std::sync::mpsc::channel();
+                    let origin = self.origin(waiter);
+                    self.table.flush(None, origin, &mut self.plant);
+                    self.stop = Stop::Flushing;
+                }
+            }
+            Stop::Flushing if self.waiters.is_empty() => {
+                self.table.checkpoint_all(&mut self.plant);
+                self.stop = Stop::Checkpointing;
+            }
+            Stop::Checkpointing if !self.table.is_checkpointing() => self.stop = Stop::Closing,
+            Stop::Closing => {
+                let Self { nbd, composer, plant, observer, forecasts, flushes, now, .. } = self;
+                let mut host =
+                    CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
+                nbd.close(&mut host);
+                if nbd.is_empty() && self.plant.pending_io() == 0 {
+                    self.stop = Stop::Done;
+                }
+            }
+            _ => {}
+        }
+        self.stop != before
+    }
+}
+
+impl Poll for CoreLoop {
+    fn poll(&mut self, now: Nanos) -> bool {
+        self.now = now;
+        self.table.set_now(now);
+        let mut worked = self.take_mail();
+        worked |= self.serve_clients();
+        worked |= self.handle_data();
+        worked |= self.predict();
+        worked |= self.finish_io();
+        worked |= self.handle_data();
+        worked |= self.complete();
+        self.timers(worked);
+        if self.stop != Stop::No {
+            worked |= self.stop_step();
+        }
+        // What the last steps have queued goes out with the next pass.
+        worked || !self.plant.local.is_empty() || !self.plant.completions.is_empty()
+    }
+
+    fn next_deadline(&self) -> Option<Nanos> {
+        let stop = (self.stop != Stop::No).then(|| self.now.after(STOP_POLL_NS));
+        let negotiating = self.nbd.iter().any(|(_, c)| c.negotiating_since().is_some());
+        let second = negotiating.then_some(self.next_second);
+        [self.next_tick, self.plant.devices.next_deadline(), stop, second].into_iter().flatten().min()
+    }
+
+    fn in_flight(&self) -> bool {
+        self.plant.pending_io() > 0 || self.composer.in_flight() > 0 || self.table.is_busy()
+    }
+
+    fn arm(&mut self) {
+        self.plant.devices.arm();
+        self.watch.arm();
+    }
+
+    fn disarm(&mut self) {
+        self.plant.devices.disarm();
+        self.watch.disarm();
+    }
+
+    fn overdue(&mut self) -> bool {
+        self.plant.devices.overdue() || self.watch.overdue() || self.plant.mail.overdue()
+    }
+
+    fn done(&self) -> bool {
+        self.stop == Stop::Done
+    }
+}

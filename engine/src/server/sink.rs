@@ -1,0 +1,235 @@
+//! The reactor's sink: the table's actions become entries of queues.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::command::{CoreMessage, DeviceStats};
+use crate::core::arena::{Arena, ArenaAddr, Arenas};
+use crate::core::mailbox::Mailboxes;
+use crate::device::{self, DeviceError, DeviceOp, Devices, Kind};
+use crate::format::superblock::Role;
+use crate::pool::space_map::SpaceMap;
+use crate::request::{Buf, Completion, Failure};
+use crate::table::pool::Pool;
+use crate::table::sink::{Done, Io, IoKind, IoResult, Mem, Sink};
+use crate::units::{CoreId, DeviceId, Nanos};
+use crate::volume::composer::{Composer, Message, Outlet};
+
+/// Background operations that may be under way on one device.
+const MAX_BACKGROUND: u32 = 2;
+
+/// Set in an origin that belongs to the control side of a core.
+pub const CONTROL_ORIGIN: u64 = 1 << 55;
+
+#[derive(Debug)]
+struct InFlight {
+    token: u64,
+    device: DeviceId,
+    background: bool,
+}
+
+/// Everything a core has beside its state machines.
+pub struct Plant {
+    /// This core.
+    pub core: CoreId,
+    /// Its memory.
+    pub arena: Arena,
+    arenas: Arc<Arenas>,
+    /// Its view of the devices.
+    pub devices: Devices,
+    /// By device.
+    pub roles: Vec<Role>,
+    /// By device.
+    pub stats: Vec<DeviceStats>,
+    /// Chunks and extents of the pool.
+    pub space: Arc<SpaceMap>,
+    /// To the other cores.
+    pub mail: Mailboxes<CoreMessage>,
+    /// To this core.
+    pub local: VecDeque<Message>,
+    /// For the targets of this core.
+    pub completions: Vec<Completion>,
+    /// Ended operations of the control side: origin and outcome.
+    pub control: Vec<(u64, Result<(), Failure>)>,
+    in_flight: Pool<InFlight>,
+    demand: VecDeque<Io>,
+    background: VecDeque<Io>,
+    background_now: Vec<u32>,
+    done: Vec<(u64, IoResult)>,
+}
+
+impl Plant {
+    /// The parts of a core; `max_ops` operations per device.
+    pub fn new(
+        arena: Arena,
+        devices: Devices,
+        roles: Vec<Role>,
+        space: Arc<SpaceMap>,
+        mail: Mailboxes<CoreMessage>,
+        max_ops: u32,
+    ) -> Self {
+        let count = u32::try_from(roles.len()).expect("at most 64 devices");
+        Self {
+            core: arena.core(),
+            arenas: Arc::clone(arena.arenas()),
+            arena,
+            devices,
+            stats: vec![DeviceStats::default(); roles.len()],
+            background_now: vec![0; roles.len()],
+            roles,
+            space,
+            mail,
+            local: VecDeque::with_capacity(4096),
+            completions: Vec::with_capacity(1024),
+            control: Vec::new(),
+            in_flight: Pool::new(max_ops * count),
+            demand: VecDeque::with_capacity(4096),
+            background: VecDeque::with_capacity(256),
+            done: Vec::with_capacity(1024),
+        }
+    }
+
+    /// Operations not ended, started or not.
+    pub fn pending_io(&self) -> usize {
+        self.demand.len() + self.background.len() + self.in_flight.len()
+    }
+
+    /// Starts what is queued, demand first, and collects what has ended. True if anything moved.
+    pub fn move_io(&mut self, now: Nanos) -> bool {
+        self.start_queued(now);
+        let Self { devices, in_flight, background_now, stats, done, .. } = self;
+        devices.poll(now, &mut |device::Completion { token, result }| {
+            let index = u32::try_from(token).expect("a slot of ours");
+            let op = in_flight.remove(index);
+            let at = usize::from(op.device.get());
+            background_now[at] -= u32::from(op.background);
+            stats[at].errors += u64::from(result.is_err());
+            done.push((op.token, result.map_err(|error| failure(op.device, error))));
+        })
+    }
+
+    /// The next ended operation.
+    pub fn next_done(&mut self) -> Option<(u64, IoResult)> {
+        self.done.pop()
+    }
+
+    fn start_queued(&mut self, now: Nanos) {
+        for _ in 0..self.demand.len() {
+            let io = self.demand.pop_front().expect("counted");
+            if self.devices.can_submit(io.device) {
+                self.start(now, io);
+            } else {
+                self.demand.push_back(io);
+            }
+        }
+        for _ in 0..self.background.len() {
+            let io = self.background.pop_front().expect("counted");
+            let busy = self.background_now[usize::from(io.device.get())];
+            if busy < MAX_BACKGROUND && self.devices.can_submit(io.device) {
+                self.background_now[usize::from(io.device.get())] += 1;
+                self.start(now, io);
+            } else {
+                self.background.push_back(io);
+            }
+        }
+    }
+
+    fn start(&mut self, now: Nanos, io: Io) {
+        let stats = &mut self.stats[usize::from(io.device.get())];
+        let kind = match io.kind {
+            IoKind::Read => {
+                stats.reads += 1;
+                stats.read_bytes += u64::from(io.bytes);
+                Kind::Read
+            }
+            IoKind::Write { fua } => {
+                stats.writes += 1;
+                stats.write_bytes += u64::from(io.bytes);
+                Kind::Write { fua }
+            }
+            IoKind::Flush => Kind::Flush,
+        };
+        let op = InFlight { token: io.token, device: io.device, background: io.background };
+        let slot = self.in_flight.insert(op).expect("as many slots as devices take operations");
+        self.devices.submit(
+            now,
+            DeviceOp {
+                device: io.device,
+                kind,
+                offset: io.offset,
+                addr: address(io.mem),
+                len: io.bytes,
+                token: slot.into(),
+            },
+        );
+    }
+}
+
+fn address(mem: Mem) -> ArenaAddr {
+    ArenaAddr { arena: mem.arena, offset: mem.byte }
+}
+
+fn failure(device: DeviceId, error: DeviceError) -> Failure {
+    tracing::error!(device = device.get(), %error, "device operation failed");
+    match error {
+        DeviceError::Media => Failure::Media,
+        DeviceError::NoSpace => Failure::NoSpace,
+        DeviceError::Vanished | DeviceError::OutOfRange | DeviceError::Errno(_) => Failure::Device,
+    }
+}
+
+impl Sink for Plant {
+    fn alloc(&mut self, bytes: usize) -> Option<Buf> {
+        self.arena.alloc(bytes)
+    }
+    fn free(&mut self, buf: Buf) {
+        self.arena.free(buf);
+    }
+    fn bytes(&self, at: Mem, len: usize) -> &[u8] {
+        self.arenas.view(address(at), len)
+    }
+    fn bytes_mut(&mut self, at: Mem, len: usize) -> &mut [u8] {
+        self.arenas.view_mut(address(at), len)
+    }
+    fn copy(&mut self, from: Mem, to: Mem, len: usize) {
+        self.arenas.copy(address(from), address(to), len);
+    }
+    fn io(&mut self, io: Io) {
+        if io.background { self.background.push_back(io) } else { self.demand.push_back(io) }
+    }
+    fn claim_chunk(&mut self, device: DeviceId, urgent: bool) -> Option<u32> {
+        self.space.claim_chunk(usize::from(device.get()), urgent)
+    }
+    fn release_chunk(&mut self, device: DeviceId, chunk: u32) {
+        self.space.chunks[usize::from(device.get())].release(chunk);
+    }
+    fn chunks(&self, device: DeviceId) -> (u32, u32) {
+        let map = &self.space.chunks[usize::from(device.get())];
+        (map.free(), map.len())
+    }
+    fn claim_extent(&mut self) -> Option<u32> {
+        self.space.extents.claim(0)
+    }
+    fn release_extent(&mut self, extent: u32) {
+        self.space.extents.release(extent);
+    }
+    fn done(&mut self, done: Done) {
+        if done.origin & CONTROL_ORIGIN != 0 {
+            return self.control.push((done.origin, done.result));
+        }
+        self.send(Composer::home(done.origin), Message::Done(done));
+    }
+}
+
+impl Outlet for Plant {
+    fn send(&mut self, to: CoreId, message: Message) {
+        if to == self.core {
+            self.local.push_back(message);
+        } else {
+            self.mail.send(to, CoreMessage::Data(message));
+        }
+    }
+    fn complete(&mut self, completion: Completion) {
+        self.completions.push(completion);
+    }
+}
