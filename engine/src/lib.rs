@@ -11,9 +11,9 @@ pub mod format;
 pub mod journal;
 pub mod pool;
 pub mod request;
+pub mod server;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
-pub mod server;
 pub mod stage;
 pub mod table;
 pub mod target;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{Context, demo, device, image, replay, serve, status, trace, volume};
+use crate::command::{Context, check, demo, device, image, replay, serve, status, trace, volume};
 use crate::error::CommandError;
 use crate::output::Form;
 
@@ -36,6 +36,8 @@ enum Command {
     Serve(serve::Args),
     /// Show the running server
     Status(status::Args),
+    /// Examine a stopped data directory; exit 1 on any damage
+    Check(check::Args),
     /// Create, list, show, resize and delete volumes
     #[command(subcommand)]
     Volume(volume::Action),
@@ -70,6 +72,7 @@ pub fn run(cli: &Cli) -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<(), CommandError> {
     match command {
         Command::Serve(args) => serve::run(args, context),
+        Command::Check(args) => check::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Volume(action) => volume::run(action, context),
         Command::Device(action) => device::run(action, context),
@@ -112,6 +115,7 @@ mod tests {
     fn documented_command_lines_parse() {
         for line in [
             "tessera serve --emulate hdd --nbd tcp:127.0.0.1:10809 --cores 2",
+            "tessera check --json",
             "tessera --data d status --json",
             "tessera volume create vm1 --size 8GiB --fragment-size 256KiB --block-size 4096",
             "tessera volume list",

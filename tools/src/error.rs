@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use engine::check::CheckError;
 use predictor::trace::TraceError;
 
 use crate::admin::{ClientError, ConfigError};
@@ -20,6 +21,9 @@ pub enum CommandError {
     /// The server cannot start or go on.
     #[error(transparent)]
     Serve(#[from] engine::server::ServeError),
+    /// The check cannot be made.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -122,7 +126,8 @@ impl CommandError {
     /// The exit code: 2 where the fault is in what the user wrote, else 1.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(ConfigError::Line { .. }) => ExitCode::from(2),
+            Self::Config(ConfigError::Line { .. })
+            | Self::Check(CheckError::Config(ConfigError::Line { .. })) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

@@ -126,7 +126,7 @@ fn a_directory_in_use_is_refused_and_its_server_goes_on() {
 #[test]
 fn a_full_pool_says_enospc_and_discard_helps() {
     const STEP: usize = 1 << 20;
-    let config = CONFIG.replace("512MiB", "128MiB").replace("1GiB", "64MiB");
+    let config = CONFIG.replace("512MiB", "256MiB").replace("1GiB", "160MiB");
     let mut rig = Rig::with_config(&config);
     rig.start(&[]);
     rig.ok(&["volume", "create", "vm1", "--size", "1GiB"]);
@@ -144,7 +144,7 @@ fn a_full_pool_says_enospc_and_discard_helps() {
             Err(error) => panic!("the connection must stay: {error}"),
         }
     }
-    let full = full.expect("a pool of 192 MiB does not hold 1 GiB");
+    let full = full.expect("a pool of 416 MiB does not hold 1 GiB");
     assert!(full > 16, "only {full} MiB fitted");
     client.flush().unwrap();
     let mut back = vec![0; STEP];
@@ -244,6 +244,7 @@ fn a_damaged_trace_is_refused_before_the_first_write() {
         let arguments = replay(file);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         rig.fails(&arguments, 1, file);
+        rig.fails(&arguments, 1, names);
     }
     let shared = workspace().join("../shared/traces/cloudphysics.csv.zst");
     if let Ok(bytes) = fs::read(&shared) {

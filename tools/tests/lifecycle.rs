@@ -51,9 +51,8 @@ fn sigterm_drains_and_exits_0() {
     assert!(took < Duration::from_secs(20), "stop_timeout is 20 s, it took {took:?}");
     println!("stopped in {took:?} with a client attached and 32 MiB unflushed");
     assert!(client.flush().is_err(), "the server is gone");
-    for socket in ["nbd.sock", "admin.sock"] {
-        assert!(!rig.data().join(socket).exists(), "{socket} is removed");
-    }
+    rig.fails(&["status"], 1, "no server runs on");
+    assert!(!rig.socket().exists(), "the socket is removed");
     rig.check();
     // A clean stop leaves nothing to replay.
     fs::remove_dir_all(rig.data().join("log")).unwrap();

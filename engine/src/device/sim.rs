@@ -99,6 +99,45 @@ impl SimDisk {
         (io, owner)
     }
 
+    /// Fails the `at`th operation. Of a write, any blocks may be in the cache; a flush may have
+    /// dropped, for good, anything it should have made durable.
+    pub fn fail(&mut self, at: usize, bytes: &[u8], rng: &mut Rng) -> (Io, CoreId) {
+        let (io, owner, began) = self.queue.swap_remove(at);
+        let first = io.offset.get() / BLOCK_BYTES as u64;
+        match io.kind {
+            IoKind::Read => {}
+            IoKind::Write { .. } => {
+                for (block, bytes) in (first..).zip(bytes.chunks_exact(BLOCK_BYTES)) {
+                    if rng.one_in(2) {
+                        self.write_block(block, bytes);
+                    }
+                }
+            }
+            IoKind::Flush => self.cache.retain(|_, writes| {
+                if rng.one_in(2) {
+                    writes.retain(|write| write.order > began);
+                }
+                !writes.is_empty()
+            }),
+        }
+        (io, owner)
+    }
+
+    /// Flips a bit of a block on the medium; nothing is cached while no process runs.
+    pub fn flip(&mut self, block: u64, bit: usize) {
+        self.flush();
+        let bytes = self.durable.entry(block).or_insert_with(|| Box::new([0; BLOCK_BYTES]));
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+
+    /// The blocks in a range that were ever written, in order.
+    pub fn written(&self, range: std::ops::Range<u64>) -> Vec<u64> {
+        let mut blocks: Vec<_> =
+            self.durable.keys().copied().filter(|block| range.contains(block)).collect();
+        blocks.sort_unstable();
+        blocks
+    }
+
     /// The operation that the `at`th slot of the queue holds.
     pub fn peek(&self, at: usize) -> &Io {
         &self.queue[at].0

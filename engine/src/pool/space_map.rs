@@ -7,6 +7,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::units::DeviceId;
+
 /// A bitmap of claimable things.
 #[derive(Debug)]
 pub struct Bitmap {
@@ -82,13 +84,15 @@ impl Bitmap {
     }
 }
 
-/// The bitmaps of a pool.
+/// The bitmaps of a pool, and which of its devices have failed.
 #[derive(Debug)]
 pub struct SpaceMap {
     /// Chunks, by device.
     pub chunks: Vec<Bitmap>,
     /// Checkpoint extents.
     pub extents: Bitmap,
+    /// Devices of which a flush failed, one bit each.
+    failed: AtomicU64,
 }
 
 impl SpaceMap {
@@ -97,11 +101,22 @@ impl SpaceMap {
         let map = Self {
             chunks: chunks.iter().map(|len| Bitmap::new(*len)).collect(),
             extents: Bitmap::new(extents),
+            failed: AtomicU64::new(0),
         };
         for extent in 0..catalog_extents {
             assert!(map.extents.take(extent));
         }
         map
+    }
+
+    /// A flush of the device failed.
+    pub fn fail_device(&self, device: DeviceId) {
+        self.failed.fetch_or(1 << device.get(), Ordering::AcqRel);
+    }
+
+    /// True once a flush of the device has failed.
+    pub fn has_failed(&self, device: DeviceId) -> bool {
+        self.failed.load(Ordering::Acquire) & (1 << device.get()) != 0
     }
 
     /// Claims a chunk; only urgent claims may use the last sixteenth.

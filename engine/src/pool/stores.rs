@@ -30,7 +30,12 @@ fn named(device: DeviceId) -> impl Fn(DeviceError) -> IoError {
 }
 
 impl PoolIo for StorePool {
-    fn read(&mut self, device: DeviceId, offset: DeviceOffset, buf: &mut [u8]) -> Result<(), IoError> {
+    fn read(
+        &mut self,
+        device: DeviceId,
+        offset: DeviceOffset,
+        buf: &mut [u8],
+    ) -> Result<(), IoError> {
         self.device(device).read_at(offset, buf).map_err(named(device))
     }
     fn write(&mut self, device: DeviceId, offset: DeviceOffset, buf: &[u8]) -> Result<(), IoError> {

@@ -17,12 +17,12 @@ use crate::admin::report::{
 };
 use crate::device::Backing;
 use crate::format::superblock::Role;
-use crate::request::{Failure, Op};
+use crate::request::Failure;
 use crate::table::Counters;
-use crate::table::op::Part;
-use crate::units::{FragmentSize, SEGMENT_BYTES, VolumeId, WINDOW_BYTES};
+use crate::units::{FragmentSize, VolumeId};
 use crate::volume::catalog::{CatalogError, DELETING, NewVolume, READ_ONLY, TRIMMING};
-use crate::volume::placement::{core_of, slice_of};
+use crate::volume::placement::core_of;
+use crate::volume::trim::{edge_parts, first_segment_behind};
 
 type Answer = Result<AdminResponse, AdminError>;
 
@@ -58,7 +58,8 @@ fn handle(server: &Server, request: AdminRequest, report: &mut dyn FnMut(Progres
             create(server, name, size_bytes, fragment_size, block_bytes, read_only)
         }
         AdminRequest::VolumeList => {
-            let ids: Vec<_> = server.state().catalog.serving().list().iter().map(|v| v.view.id).collect();
+            let ids: Vec<_> =
+                server.state().catalog.serving().list().iter().map(|v| v.view.id).collect();
             let stats = server.ask_all(Command::Stats);
             let volumes = ids.into_iter().map(|id| volume_report(server, id, &stats)).collect();
             Ok(AdminResponse::Volumes { volumes })
@@ -106,6 +107,7 @@ fn catalog_error(error: CatalogError) -> AdminError {
         CatalogError::Shrink { .. } => ErrorCode::ShrinkNeedsForce,
         CatalogError::Full => ErrorCode::NoSpace,
         CatalogError::Io(_) => ErrorCode::Io,
+        CatalogError::Busy(_) => ErrorCode::VolumeInUse,
         CatalogError::Name(_) | CatalogError::Size { .. } | CatalogError::BlockSize(_) => {
             ErrorCode::BadRequest
         }
@@ -136,7 +138,8 @@ fn create(
     let id = {
         let mut state = server.state();
         let State { catalog, io, .. } = &mut *state;
-        let id = catalog.create(io, &server.pool.meta, &new, random_uuid()).map_err(catalog_error)?;
+        let id =
+            catalog.create(io, &server.pool.meta, &new, random_uuid()).map_err(catalog_error)?;
         publish(server, &state).map_err(|failure| failed("publishing the volume", failure))?;
         id
     };
@@ -175,26 +178,13 @@ fn delete(server: &Server, name: &str) -> Answer {
 fn drop_beyond(server: &Server, state: &mut State, id: VolumeId) -> Result<(), AdminError> {
     let volume = state.catalog.get(id).expect("a volume of the catalog").clone();
     let end = if volume.flags & DELETING != 0 { 0 } else { volume.size_bytes };
-    let segment = end.div_ceil(SEGMENT_BYTES);
     let dropping = |failure| failed("giving space back", failure);
-    for (offset, length) in crate::request::windows(end, segment * SEGMENT_BYTES - end) {
-        let (slice, (done, ended)) = (slice_of(id, offset), channel());
-        let part = Part {
-            origin: 0,
-            volume: id,
-            op: Op::Discard,
-            fua: true,
-            offset,
-            length,
-            fragment: volume.fragment,
-            stage: false,
-            buf: None,
-        };
-        assert!(u64::from(length) <= WINDOW_BYTES);
+    for (slice, part) in edge_parts(id, volume.fragment, end, 0) {
+        let (done, ended) = channel();
         server.send(core_of(slice, server.cores()), Command::Part(slice, part, done));
         ended.recv().map_err(|_| dropping(Failure::Stopping))?.map_err(dropping)?;
     }
-    let segment = u32::try_from(segment).expect("a volume has fewer than 2^32 segments");
+    let segment = first_segment_behind(end);
     server.do_all(|done| Command::DropRange(id, segment, done)).map_err(dropping)?;
     let State { catalog, io, .. } = state;
     catalog
@@ -385,9 +375,7 @@ fn set_prefetch(
     let mut settings = state.settings;
     settings.prefetch_depth = depth.map_or(settings.prefetch_depth, |depth| depth as usize);
     settings.stage_threshold = threshold.unwrap_or(settings.stage_threshold);
-    settings
-        .check()
-        .map_err(|error| AdminError::new(ErrorCode::BadRequest, error.to_string()))?;
+    settings.check().map_err(|error| AdminError::new(ErrorCode::BadRequest, error.to_string()))?;
     state.settings = settings;
     state.prefetch = kind;
     server.broadcast(|| Command::Prefetch(prefetch_kind(kind), settings));
@@ -419,9 +407,10 @@ fn trace_start(server: &Server, path: &std::path::Path, volume: Option<&str>) ->
 }
 
 fn trace_stop(server: &Server) -> Answer {
-    let recorder = server.state().recorder.take().ok_or_else(|| {
-        AdminError::new(ErrorCode::TraceNotRunning, "no trace is being recorded")
-    })?;
+    let recorder =
+        server.state().recorder.take().ok_or_else(|| {
+            AdminError::new(ErrorCode::TraceNotRunning, "no trace is being recorded")
+        })?;
     server.broadcast(|| Command::Tap(None));
     // An answer to a later command says that the tap is no longer in use.
     drop(server.ask_all(Command::Stats));

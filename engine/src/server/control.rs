@@ -227,8 +227,7 @@ fn wait(server: &Arc<Server>, nbd: &[Listener], admin: &UnixListener, stopped: &
     loop {
         let mut fds: Vec<BorrowedFd<'_>> = nbd.iter().map(AsFd::as_fd).collect();
         fds.extend([admin.as_fd(), stopped.as_fd()]);
-        let mut polled: Vec<_> =
-            fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         if poll(&mut polled, None).is_err() {
             continue;
         }

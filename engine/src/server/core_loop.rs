@@ -182,8 +182,9 @@ impl CoreLoop {
             worked = true;
             self.nbd.mark(u16::try_from(event.token).expect("a connection's number"));
         }
-        let Self { nbd, watch, watches, composer, plant, observer, forecasts, flushes, now, .. } =
-            self;
+        let Self {
+            nbd, watch, watches, composer, plant, observer, forecasts, flushes, now, ..
+        } = self;
         let mut host = CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
         worked |= nbd.run(&mut host, |conn, _| {
             if let Some((id, _)) = watches[usize::from(conn)].take()
@@ -276,8 +277,7 @@ impl CoreLoop {
 
     fn origin(&mut self, waiter: Sender<Outcome>) -> u64 {
         self.next_origin = (self.next_origin + 1) % CONTROL_ORIGIN;
-        let origin =
-            u64::from(self.plant.core.get()) << 56 | CONTROL_ORIGIN | self.next_origin;
+        let origin = u64::from(self.plant.core.get()) << 56 | CONTROL_ORIGIN | self.next_origin;
         self.waiters.insert(origin, waiter);
         origin
     }
@@ -412,7 +412,10 @@ impl Poll for CoreLoop {
         let stop = (self.stop != Stop::No).then(|| self.now.after(STOP_POLL_NS));
         let negotiating = self.nbd.iter().any(|(_, c)| c.negotiating_since().is_some());
         let second = negotiating.then_some(self.next_second);
-        [self.next_tick, self.plant.devices.next_deadline(), stop, second].into_iter().flatten().min()
+        [self.next_tick, self.plant.devices.next_deadline(), stop, second]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn in_flight(&self) -> bool {

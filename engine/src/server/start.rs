@@ -16,7 +16,7 @@ use crate::core::arena::{Arena, Arenas};
 use crate::core::executor::{CoreThread, allowed_cpus, spawn_core};
 use crate::core::mailbox::{Control, Mailboxes, mesh};
 use crate::core::park::Park;
-use crate::core::reactor::{self, SPIN_NS};
+use crate::core::reactor;
 use crate::core::wake::WakeSet;
 use crate::core::watch::Watch;
 use crate::device::{Devices, Store};
@@ -67,6 +67,7 @@ struct Kit {
     wake: WakeSet,
     shared: Arc<Shared>,
     cpu: Option<usize>,
+    spin_ns: u64,
 }
 
 /// How the predictor is set up, from the configuration.
@@ -173,6 +174,7 @@ pub fn start(
             wake: wake.clone(),
             shared: Arc::clone(&shared),
             cpu: cpus.get(usize::from(core.get())).copied(),
+            spin_ns: u64::from(config.spin_us) * 1000,
         };
         let (cpu, name) = (kit.cpu, format!("core-{core}"));
         threads.push(spawn_core(cpu, &name, move || run(kit))?);
@@ -217,7 +219,7 @@ async fn run(kit: Kit) -> CoreEnd {
     let roles = kit.table.roles();
     let plant = Plant::new(kit.arena, devices, roles, kit.space, kit.mail, MAX_OPS);
     let mut park =
-        Park::new(kit.wake.clone(), core, SPIN_NS).map_err(system("preparing to sleep"))?;
+        Park::new(kit.wake.clone(), core, kit.spin_ns).map_err(system("preparing to sleep"))?;
     let shared = kit.shared;
     let mut core_loop = CoreLoop::new(
         kit.composer,
@@ -232,4 +234,3 @@ async fn run(kit: Kit) -> CoreEnd {
     reactor::run(&mut core_loop, &mut park).await;
     Ok(park.lost_wakes())
 }
-

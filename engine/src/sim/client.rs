@@ -1,6 +1,6 @@
 //! Simulated clients: random requests, checked against the oracle as they end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::oracle::{Oracle, SectorKey, Violation, fill};
 use crate::device::sim::{Rng, SECTOR_BYTES};
@@ -25,6 +25,8 @@ struct Sent {
     core: CoreId,
     /// A read after a restart: what it finds becomes the truth.
     audit: bool,
+    /// It began while a block in its range was rotten.
+    rotten: bool,
 }
 
 /// The clients of a world.
@@ -36,6 +38,14 @@ pub struct Clients {
     pub completed: u64,
     /// Requests that found the pool full.
     pub no_space: u64,
+    /// Requests that a failed device ended.
+    pub failed: u64,
+    /// Blocks of volumes whose stored bytes are rotten.
+    pub bad: BTreeSet<(VolumeId, u64)>,
+    /// Devices fail operations.
+    pub faulty: bool,
+    /// A device may have lost completed writes.
+    pub degraded: bool,
 }
 
 /// Where clients write.
@@ -48,6 +58,11 @@ pub struct Playground {
 }
 
 impl Clients {
+    /// No requests yet. `faulty`: devices will fail operations.
+    pub fn new(faulty: bool) -> Self {
+        Self { faulty, ..Self::default() }
+    }
+
     /// Requests under way.
     pub fn in_flight(&self) -> usize {
         self.sent.len()
@@ -98,20 +113,34 @@ impl Clients {
         self.range(op, rng.one_in(8), volume, offset, length, core, oracle, shared)
     }
 
-    /// Reads one block after a restart.
+    /// Reads one block, or the part of it before the volume's end, after a restart.
     pub fn audit(
         &mut self,
         volume: VolumeId,
         block: u64,
+        size: u64,
         core: CoreId,
         shared: &mut Shared,
     ) -> Option<Request> {
         let offset = block * BLOCK_BYTES as u64;
         let oracle = &mut Oracle::default();
-        let request =
-            self.range(Op::Read, false, volume, offset, BLOCK_BYTES as u64, core, oracle, shared)?;
+        let length = (BLOCK_BYTES as u64).min(size - offset);
+        let request = self.range(Op::Read, false, volume, offset, length, core, oracle, shared)?;
         self.sent.get_mut(&request.tag).expect("just sent").audit = true;
         Some(request)
+    }
+
+    /// Discards a range.
+    pub fn discard(
+        &mut self,
+        volume: VolumeId,
+        range: (u64, u64),
+        core: CoreId,
+        oracle: &mut Oracle,
+        shared: &mut Shared,
+    ) -> Request {
+        self.range(Op::Discard, false, volume, range.0, range.1, core, oracle, shared)
+            .expect("a discard needs no memory, and nothing else is under way")
     }
 
     /// A flush of a volume.
@@ -127,6 +156,7 @@ impl Clients {
                 covered,
                 core,
                 audit: false,
+                rotten: false,
             },
             None,
         )
@@ -188,9 +218,28 @@ impl Clients {
             }
         }
         let fua = fua && changes;
-        let sent =
-            Sent { op, fua, volume, sectors, marks, covered: Vec::new(), core, audit: false };
+        let rotten = self.touches_bad(volume, sectors);
+        let covered = Vec::new();
+        let sent = Sent { op, fua, volume, sectors, marks, covered, core, audit: false, rotten };
         Some(self.send(sent, buf))
+    }
+
+    fn touches_bad(&self, volume: VolumeId, sectors: (u64, u64)) -> bool {
+        let per_block = (BLOCK_BYTES / SECTOR_BYTES) as u64;
+        let end = (sectors.0 + sectors.1).div_ceil(per_block);
+        let range = (volume, sectors.0 / per_block)..(volume, end);
+        sectors.1 > 0 && self.bad.range(range).next().is_some()
+    }
+
+    /// Blocks that were changed as a whole are rotten no more.
+    fn heal(&mut self, sent: &Sent) {
+        let per_block = (BLOCK_BYTES / SECTOR_BYTES) as u64;
+        if matches!(sent.op, Op::Write | Op::Discard | Op::WriteZeroes) {
+            let first = sent.sectors.0.div_ceil(per_block);
+            for block in first..(sent.sectors.0 + sent.sectors.1) / per_block {
+                self.bad.remove(&(sent.volume, block));
+            }
+        }
     }
 
     /// A request has ended: checks it and gives its buffer back.
@@ -202,10 +251,19 @@ impl Clients {
     ) -> Result<(), Violation> {
         let sent = self.sent.remove(&completion.tag).expect("a request ends once");
         let ok = completion.result.is_ok();
+        let rotten = sent.rotten;
         match completion.result {
             Ok(()) => self.completed += 1,
             Err(Failure::NoSpace) => self.no_space += 1,
-            Err(failure) => panic!("{:?} failed: {failure}", sent.op),
+            // A core that knows of a shrunk or deleted volume already, or of a grown one not yet.
+            Err(Failure::OutOfRange) if !sent.audit => {}
+            Err(Failure::Device) if self.faulty && !sent.audit => self.failed += 1,
+            Err(Failure::Media) if rotten || self.degraded => self.failed += 1,
+            Err(failure) => panic!("{sent:?} failed: {failure}"),
+        }
+        assert!(!(sent.audit && rotten && ok), "rotten bytes were returned as good: {sent:?}");
+        if ok {
+            self.heal(&sent);
         }
         let range = sent.sectors.0..sent.sectors.0 + sent.sectors.1;
         let first = sent.sectors.0 * SECTOR_BYTES as u64 % BLOCK_BYTES as u64;

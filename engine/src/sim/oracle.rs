@@ -108,7 +108,8 @@ impl Oracle {
 
     /// The request that sets a sector has ended.
     pub fn sent(&mut self, key: SectorKey, ok: bool, durable: bool) {
-        let sector = self.sectors.get_mut(&key).expect("a sector that was sent");
+        // Forgotten with its volume's end.
+        let Some(sector) = self.sectors.get_mut(&key) else { return };
         sector.busy = false;
         if ok {
             sector.done = sector.values.len() - 1;
@@ -152,8 +153,9 @@ impl Oracle {
     /// That flush has succeeded.
     pub fn flush_ends(&mut self, covered: &[(SectorKey, usize)]) {
         for (key, done) in covered {
-            let sector = self.sectors.get_mut(key).expect("a known sector");
-            sector.floor = sector.floor.max(*done);
+            if let Some(sector) = self.sectors.get_mut(key) {
+                sector.floor = sector.floor.max(*done);
+            }
         }
     }
 
@@ -176,6 +178,23 @@ impl Oracle {
         let value = self.check(key, &sector.values, bytes, "after restart")?;
         self.sectors.insert(key, Sector { values: vec![value], ..Sector::default() });
         Ok(())
+    }
+
+    /// Sectors of a volume from `from` on exist no more: they begin again as zeros.
+    pub fn forget(&mut self, volume: VolumeId, from: u64) -> Vec<SectorKey> {
+        let range = SectorKey { volume, sector: from }..=SectorKey { volume, sector: u64::MAX };
+        let gone: Vec<_> = self.sectors.range(range).map(|(key, _)| *key).collect();
+        for key in &gone {
+            self.sectors.remove(key);
+        }
+        gone
+    }
+
+    /// The volumes with known sectors.
+    pub fn volumes(&self) -> Vec<VolumeId> {
+        let mut volumes: Vec<_> = self.sectors.keys().map(|key| key.volume).collect();
+        volumes.dedup();
+        volumes
     }
 
     /// All sectors ever written.

@@ -42,7 +42,12 @@ pub struct Shared {
     pub mail: Vec<Vec<VecDeque<Message>>>,
     /// Completions not yet seen by their client.
     pub completions: Vec<Completion>,
+    /// Ends of what the control thread asked for.
+    pub control: Vec<Done>,
 }
+
+/// Origins of the control thread start with this byte.
+pub const CONTROL: u8 = 0xff;
 
 impl Shared {
     /// Fresh memory and mailboxes for `cores` cores over existing disks.
@@ -54,6 +59,7 @@ impl Shared {
             arenas: (0..cores).map(|_| SimArena::new()).collect(),
             mail: (0..cores).map(|_| row()).collect(),
             completions: Vec::new(),
+            control: Vec::new(),
         }
     }
 
@@ -69,6 +75,17 @@ impl Shared {
         let start = usize::try_from(io.mem.byte).expect("an arena offset");
         let memory = &mut self.arenas[usize::from(io.mem.arena)].memory;
         self.disks[disk].complete(at, &mut memory[start..start + io.bytes as usize])
+    }
+
+    /// Fails an operation of a disk: a write may have happened in part.
+    pub fn fail_io(&mut self, disk: usize, at: usize, rng: &mut Rng) -> (Io, CoreId) {
+        let bytes = Self::io_bytes(&self.arenas, self.disks[disk].peek(at));
+        self.disks[disk].fail(at, &bytes, rng)
+    }
+
+    /// Pages that a core has given out.
+    pub fn taken_pages(&self, core: usize) -> u32 {
+        ARENA_PAGES - self.arenas[core].buddy.free_pages()
     }
 
     /// A buffer of a core.
@@ -140,8 +157,17 @@ impl Sink for SimSink<'_> {
     fn release_extent(&mut self, extent: u32) {
         self.shared.space.extents.release(extent);
     }
+    fn fail_device(&mut self, device: DeviceId) {
+        self.shared.space.fail_device(device);
+    }
+    fn has_failed(&self, device: DeviceId) -> bool {
+        self.shared.space.has_failed(device)
+    }
     fn done(&mut self, done: Done) {
         let home = Composer::home(done.origin);
+        if home.get() == CONTROL {
+            return self.shared.control.push(done);
+        }
         self.send(home, Message::Done(done));
     }
 }

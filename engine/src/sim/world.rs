@@ -1,26 +1,27 @@
 //! One simulated life of a pool: work, crashes, recoveries, audits.
 
+use std::collections::BTreeSet;
+
 use super::client::{Clients, Playground};
+use super::control::Job;
+use super::faults::DeviceBlock;
 use super::oracle::{Oracle, Violation};
 use super::shared::{Shared, SimPool, SimSink};
-use crate::device::sim::{Rng, SECTOR_BYTES, SimDisk};
-use crate::format::layout::NewDevice;
+use crate::device::sim::{Rng, SimDisk};
+use crate::format::layout::{JOURNALS, MetaLayout, NewDevice};
 use crate::format::superblock::Role;
 use crate::journal::log::LogMemory;
+use crate::pool;
 use crate::pool::space_map::SpaceMap;
-use crate::pool::{self, Pool, PoolError};
-use crate::request::VolumeView;
-use crate::stage::StageSettings;
-use crate::table::open::{GROUP_BUF_BYTES, open_slice};
-use crate::table::{Table, TableConfig};
-use crate::tier::TierSettings;
+use crate::request::Failure;
+use crate::table::Table;
+use crate::table::sink::IoKind;
 use crate::units::{
-    BLOCK_BYTES, CoreId, FragmentSize, Nanos, SEGMENT_BYTES, SLICES, SliceId, VolumeId,
+    BLOCK_BYTES, CoreId, FragmentSize, Nanos, SEGMENT_BYTES, VolumeId, WINDOW_BYTES,
 };
-use crate::volume::catalog::CATALOG_EXTENTS;
+use crate::volume::catalog::{Catalog, NewVolume};
 use crate::volume::composer::{Composer, Message};
 use crate::volume::placement::{core_of, slice_of};
-use crate::volume::{Volume, Volumes};
 
 /// What a run did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,12 +32,24 @@ pub struct Outcome {
     pub completed: u64,
     /// Requests refused for want of space.
     pub no_space: u64,
+    /// Requests that a failing device or a rotten block ended.
+    pub failed: u64,
     /// Deaths of the process.
     pub kills: u64,
     /// Power cuts.
     pub power_cuts: u64,
     /// Crashes while recovering.
     pub crashes_in_recovery: u64,
+    /// Volumes created, deleted, shrunk, grown.
+    pub jobs: u64,
+    /// Deletions and shrinks brought to their end.
+    pub trims: u64,
+    /// Device operations failed.
+    pub faults: u64,
+    /// Times that bits were flipped on a medium.
+    pub flips: u64,
+    /// Examinations of the whole pool.
+    pub checks: u64,
     /// Everything the tables counted.
     pub counters: crate::table::Counters,
 }
@@ -47,36 +60,67 @@ impl Outcome {
         self.steps += other.steps;
         self.completed += other.completed;
         self.no_space += other.no_space;
+        self.failed += other.failed;
         self.kills += other.kills;
         self.power_cuts += other.power_cuts;
         self.crashes_in_recovery += other.crashes_in_recovery;
+        self.jobs += other.jobs;
+        self.trims += other.trims;
+        self.faults += other.faults;
+        self.flips += other.flips;
+        self.checks += other.checks;
         self.counters.add(&other.counters);
     }
 }
 
-struct SimCore {
-    composer: Composer,
-    table: Table,
+pub(super) struct SimCore {
+    pub composer: Composer,
+    pub table: Table,
 }
 
-struct World {
-    rng: Rng,
-    now: Nanos,
-    sizes: Vec<u64>,
-    shared: Shared,
-    cores: Vec<SimCore>,
+pub(super) struct World {
+    pub rng: Rng,
+    pub now: Nanos,
+    pub sizes: Vec<u64>,
+    pub meta: MetaLayout,
+    pub shared: Shared,
+    pub cores: Vec<SimCore>,
+    pub catalog: Option<Catalog>,
     /// Pending logs while no process runs.
-    logs: Vec<Option<LogMemory>>,
-    oracle: Oracle,
-    clients: Clients,
-    playground: Playground,
-    volumes: Volumes,
-    outcome: Outcome,
+    pub logs: Vec<Option<LogMemory>>,
+    pub oracle: Oracle,
+    pub clients: Clients,
+    pub playground: Playground,
+    pub fragment: FragmentSize,
+    pub outcome: Outcome,
+    /// What the control thread is doing.
+    pub job: Job,
+    pub edge_failed: bool,
+    /// No new job until a restart.
+    pub halted: bool,
+    /// The process dies at the end of this step.
+    pub dying: bool,
     /// The power has failed since the last process died.
-    lost_power: bool,
+    pub lost_power: bool,
+    /// A flush failed: completed writes may be lost.
+    pub degraded: bool,
+    /// Devices fail operations in this world.
+    pub faulty: bool,
+    /// Bits rot in this world.
+    pub rots: bool,
+    /// Faults are suspended.
+    pub auditing: bool,
+    /// Chunks of a device that can be in use, in a small world.
+    pub chunk_limit: Option<u32>,
+    /// Chunks out of reach, by device.
+    pub hidden: Vec<u32>,
+    /// Device blocks in which bits were flipped.
+    pub rotten: BTreeSet<DeviceBlock>,
+    /// Blocks of volumes that held something which was deleted or cut off.
+    pub ghosts: BTreeSet<(VolumeId, u64)>,
 }
 
-const BOOT: [u8; 16] = [9; 16];
+pub(super) const BOOT: [u8; 16] = [9; 16];
 const MAX_IN_FLIGHT: usize = 24;
 /// Work between two crashes, at most.
 const EPISODE_STEPS: u64 = 3_000;
@@ -87,22 +131,28 @@ pub fn run(seed: u64, episodes: u64) -> Result<Outcome, Violation> {
     for episode in 0..episodes {
         let steps = 50 + world.rng.below(EPISODE_STEPS);
         for _ in 0..steps {
+            if world.dying {
+                break;
+            }
             world.step(true)?;
         }
-        if episode + 1 == episodes || world.rng.one_in(4) {
+        let last = episode + 1 == episodes;
+        if !world.dying && (last || world.rng.one_in(4)) {
             world.quiesce()?;
         }
         world.crash();
         world.restart();
         world.audit()?;
     }
+    world.check_leaks()?;
     world.outcome.completed = world.clients.completed;
     world.outcome.no_space = world.clients.no_space;
+    world.outcome.failed = world.clients.failed;
     Ok(world.outcome)
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let mut devices = vec![NewDevice { size_bytes: 512 << 20, role: Role::Fast }];
         if rng.one_in(3) {
@@ -111,7 +161,6 @@ impl World {
         if !rng.one_in(4) {
             devices.push(NewDevice { size_bytes: 512 << 20, role: Role::Cold });
         }
-        let sizes: Vec<_> = devices.iter().map(|device| device.size_bytes).collect();
         let mut disks: Vec<_> = devices.iter().map(|_| SimDisk::default()).collect();
         let mut uuid_rng = Rng::new(rng.next());
         let mut io = SimPool { disks: &mut disks, fuel: None, rng: &mut rng };
@@ -121,29 +170,71 @@ impl World {
             uuid[8..].copy_from_slice(&uuid_rng.next().to_le_bytes());
             uuid
         };
-        pool::create(&mut io, &devices, uuid).expect("the devices are large enough");
+        let pool = pool::create(&mut io, &devices, uuid).expect("the devices are large enough");
         let fragment = [FragmentSize::MIN, FragmentSize::DEFAULT, FragmentSize::MAX][rng.index(3)];
-        let (playground, volumes) = playground(&mut rng, fragment);
+        let faulty = rng.one_in(5);
         let mut world = World {
-            rng,
             now: Nanos::new(1),
-            sizes,
+            sizes: devices.iter().map(|device| device.size_bytes).collect(),
+            meta: pool.meta,
             shared: Shared::new(disks, SpaceMap::new(&[], 0, 0), 1),
             cores: Vec::new(),
-            logs: (0..SLICES).map(|_| Some(LogMemory::heap())).collect(),
+            catalog: None,
+            logs: (0..JOURNALS).map(|_| Some(LogMemory::heap())).collect(),
             oracle: Oracle::default(),
-            clients: Clients::default(),
-            playground,
-            volumes,
+            clients: Clients::new(faulty),
+            playground: playground(&mut rng, fragment),
+            fragment,
             outcome: Outcome::default(),
+            job: Job::Idle,
+            edge_failed: false,
+            halted: false,
+            dying: false,
             lost_power: false,
+            degraded: false,
+            faulty,
+            rots: false,
+            auditing: false,
+            chunk_limit: rng.one_in(4).then(|| u32::try_from(3 + rng.below(8)).expect("small")),
+            hidden: Vec::new(),
+            rotten: BTreeSet::new(),
+            ghosts: BTreeSet::new(),
+            rng,
         };
         world.restart();
+        world.first_volumes();
+        world.rots = world.rng.one_in(4);
         world
     }
 
+    /// Two volumes: a long one, and one that ends inside a block.
+    fn first_volumes(&mut self) {
+        let meta = self.meta;
+        for (name, size_bytes) in
+            [("first", 40 * SEGMENT_BYTES), ("second", 3 * SEGMENT_BYTES + 512 * 7)]
+        {
+            let new = NewVolume {
+                name: name.to_owned(),
+                size_bytes,
+                fragment: self.fragment,
+                block_bytes: 512,
+                read_only: false,
+            };
+            let mut disks = std::mem::take(&mut self.shared.disks);
+            let mut io = SimPool { disks: &mut disks, fuel: None, rng: &mut self.rng };
+            let catalog = self.catalog.as_mut().expect("a process runs");
+            catalog.create(&mut io, &meta, &new, [1; 16]).expect("an empty catalog");
+            self.shared.disks = disks;
+        }
+        let volumes = self.catalog().serving();
+        for core in &mut self.cores {
+            core.composer.set_volumes(volumes.clone());
+        }
+        self.update_playground();
+    }
+
     /// One thing happens somewhere.
-    fn step(&mut self, new_work: bool) -> Result<(), Violation> {
+    pub(super) fn step(&mut self, new_work: bool) -> Result<(), Violation> {
         self.outcome.steps += 1;
         self.now = self.now.after(1 + self.rng.below(200_000));
         match self.rng.below(10) {
@@ -151,23 +242,29 @@ impl World {
             4..=6 => self.finish_io(),
             7..=8 if new_work => self.request(),
             9 if self.rng.one_in(3) => self.background(),
+            9 => self.control(new_work),
             _ => self.deliver(),
         }
+        self.clients.degraded = self.degraded;
         for completion in std::mem::take(&mut self.shared.completions) {
             self.clients.complete(completion, &mut self.oracle, &mut self.shared)?;
         }
         Ok(())
     }
 
-    fn core_at_random(&mut self) -> usize {
+    pub(super) fn core_at_random(&mut self) -> usize {
         self.rng.index(self.cores.len())
     }
 
-    fn with_core(&mut self, core: usize, act: impl FnOnce(&mut SimCore, &mut SimSink<'_>)) {
+    pub(super) fn with_core<T>(
+        &mut self,
+        core: usize,
+        act: impl FnOnce(&mut SimCore, &mut SimSink<'_>) -> T,
+    ) -> T {
         let id = CoreId::new(u8::try_from(core).expect("few cores"));
         let mut sink = SimSink { shared: &mut self.shared, core: id };
         self.cores[core].table.set_now(self.now);
-        act(&mut self.cores[core], &mut sink);
+        act(&mut self.cores[core], &mut sink)
     }
 
     /// A core takes one message, from any sender that has one for it.
@@ -196,9 +293,18 @@ impl World {
             return;
         }
         let at = self.rng.index(queued);
-        let (io, owner) = self.shared.complete_io(disk, at);
+        let flush = self.shared.disks[disk].peek(at).kind == IoKind::Flush;
+        let fails = self.fails_now(flush);
+        let (io, owner) = if fails {
+            self.degraded |= flush;
+            self.outcome.faults += 1;
+            self.shared.fail_io(disk, at, &mut self.rng)
+        } else {
+            self.shared.complete_io(disk, at)
+        };
+        let result = if fails { Err(Failure::Device) } else { Ok(()) };
         let owner = usize::from(owner.get());
-        self.with_core(owner, |core, sink| core.table.io_done(io.token, Ok(()), sink));
+        self.with_core(owner, |core, sink| core.table.io_done(io.token, result, sink));
     }
 
     fn request(&mut self) {
@@ -228,221 +334,24 @@ impl World {
         let slice = slice_of(volume, hot);
         let owner = usize::from(core_of(slice, u8::try_from(self.cores.len()).expect("few")).get());
         match self.rng.below(4) {
-            0 => self.with_core(owner, |core, sink| {
-                core.table.predict(slice, volume, hot / BLOCK_BYTES as u64, sink);
-            }),
-            1 => self.with_core(core, |core, sink| {
-                core.table.cool(volume, sink);
-            }),
-            _ => self.with_core(core, |core, sink| {
-                core.table.tick(sink);
-            }),
+            0 => drop(self.with_core(owner, |core, sink| {
+                core.table.predict(slice, volume, hot / BLOCK_BYTES as u64, sink)
+            })),
+            1 => drop(self.with_core(core, |core, sink| core.table.cool(volume, sink))),
+            _ => drop(self.with_core(core, |core, sink| core.table.tick(sink))),
         }
-    }
-
-    /// Lets everything under way end.
-    fn quiesce(&mut self) -> Result<(), Violation> {
-        let mut left = 400_000;
-        while self.clients.in_flight() > 0 {
-            self.step(false)?;
-            if self.rng.one_in(50) {
-                for core in 0..self.cores.len() {
-                    self.with_core(core, |core, sink| {
-                        core.table.tick(sink);
-                    });
-                }
-            }
-            left -= 1;
-            assert!(left > 0, "requests never end: {:?}", self.clients);
-        }
-        for core in &self.cores {
-            core.table.self_check();
-        }
-        Ok(())
-    }
-
-    /// The process dies, alone or with the power.
-    fn crash(&mut self) {
-        let power_cut = self.rng.one_in(2);
-        self.outcome.kills += u64::from(!power_cut);
-        self.outcome.power_cuts += u64::from(power_cut);
-        for core in self.cores.drain(..) {
-            self.outcome.counters.add(&core.table.counters);
-            for (slice, log) in core.table.into_logs() {
-                self.logs[usize::from(slice.get())] = Some(log);
-            }
-        }
-        self.lose(power_cut);
-        self.clients.forget();
-        self.lost_power = power_cut;
-    }
-
-    fn lose(&mut self, power_cut: bool) {
-        let Shared { disks, arenas, .. } = &mut self.shared;
-        let bytes = |io: &_| Shared::io_bytes(arenas, io);
-        for disk in disks {
-            if power_cut {
-                disk.power_cut(&mut self.rng, &bytes);
-            } else {
-                disk.kill(&mut self.rng, &bytes);
-            }
-        }
-        if power_cut {
-            self.logs = (0..SLICES).map(|_| Some(LogMemory::heap())).collect();
-        }
-    }
-
-    /// Recovers with any number of cores; recovery itself may crash a few times.
-    fn restart(&mut self) {
-        let mut crashes = 3;
-        loop {
-            let fuel = (crashes > 0 && self.rng.one_in(3)).then(|| self.rng.below(40));
-            match self.try_restart(fuel) {
-                Ok(()) => return self.oracle.restart(std::mem::take(&mut self.lost_power)),
-                Err(PoolError::Io(_)) => {}
-                Err(PoolError::Recover(crate::journal::recover::RecoverError::Io(_))) => {}
-                Err(error) => panic!("the pool does not open: {error}"),
-            }
-            crashes -= 1;
-            self.outcome.crashes_in_recovery += 1;
-            let power_cut = self.rng.one_in(2);
-            self.lose(power_cut);
-            self.lost_power |= power_cut;
-        }
-    }
-
-    fn try_restart(&mut self, fuel: Option<u64>) -> Result<(), PoolError> {
-        let mut disks = std::mem::take(&mut self.shared.disks);
-        let mut io = SimPool { disks: &mut disks, fuel, rng: &mut self.rng };
-        let opened = pool::open(&mut io, &self.sizes);
-        let mut founds = Vec::new();
-        let mut result = opened.as_ref().map(drop).map_err(|_| ());
-        let mut error = None;
-        if let Ok(pool) = &opened {
-            for slice in 0..SLICES {
-                let slot = &mut self.logs[usize::from(slice)];
-                let memory = slot.as_ref().expect("kept while dead").duplicate();
-                match pool::recover_table(&mut io, pool, SliceId::new(slice), memory, BOOT) {
-                    Ok(found) => founds.push(found),
-                    Err(cause) => {
-                        error = Some(cause);
-                        result = Err(());
-                        break;
-                    }
-                }
-            }
-        }
-        self.shared.disks = disks;
-        if result.is_err() {
-            for (slice, (_, log)) in founds.into_iter().enumerate() {
-                self.logs[slice] = Some(log.into_memory());
-            }
-            let pool_error = opened.err();
-            return Err(pool_error.or(error.map(PoolError::Recover)).expect("one of them failed"));
-        }
-        self.build(&opened.expect("checked"), founds);
-        Ok(())
-    }
-
-    fn build(
-        &mut self,
-        pool: &Pool,
-        founds: Vec<(crate::journal::recover::Found, crate::journal::log::PendingLog)>,
-    ) {
-        let count = u8::try_from(1 + self.rng.below(3)).expect("few");
-        let chunks: Vec<_> = pool.superblocks.iter().map(|sb| sb.chunks).collect();
-        let space = SpaceMap::new(&chunks, pool.meta.extents, CATALOG_EXTENTS);
-        let disks = std::mem::take(&mut self.shared.disks);
-        self.shared = Shared::new(disks, space, count);
-        let mut slices: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-        for ((found, log), id) in founds.into_iter().zip(0..SLICES) {
-            let id = SliceId::new(id);
-            let core = core_of(id, count);
-            let buf = self.shared.alloc(core, GROUP_BUF_BYTES).expect("an empty arena");
-            let slice = open_slice(id, &found, log, &pool.devices(), buf)
-                .unwrap_or_else(|error| panic!("the table contradicts itself: {error}"));
-            for (device, space) in slice.space.iter().enumerate() {
-                for chunk in space.owned() {
-                    let fresh = self.shared.space.chunks[device].take(chunk);
-                    assert!(fresh, "chunk {chunk} of device {device} has two owners");
-                }
-            }
-            for extent in &slice.journal.root.extents {
-                assert!(self.shared.space.extents.take(*extent), "extent {extent} has two owners");
-            }
-            slices[usize::from(core.get())].push(slice);
-        }
-        let tier = TierSettings {
-            spill_below_percent: 40,
-            idle_ns: self.rng.below(2) * 50_000_000,
-            promote_touches: 1,
-        };
-        let checkpoint_blocks = [3, 10, 64][self.rng.index(3)];
-        for (core, slices) in (0..count).zip(slices) {
-            let config = TableConfig {
-                core: CoreId::new(core),
-                devices: pool.devices(),
-                meta: pool.meta,
-                pool: pool.short_id(),
-                incarnation: pool.incarnation(),
-                max_parts: 64,
-                checkpoint_blocks,
-                stage: StageSettings { budget_bytes: 17 << 20, loading: 2 },
-                tier,
-            };
-            let mut composer = Composer::new(CoreId::new(core), count, 64);
-            composer.set_volumes(self.volumes.clone());
-            self.cores.push(SimCore { composer, table: Table::new(config, slices) });
-        }
-        for core in 0..self.cores.len() {
-            self.with_core(core, |core, sink| core.table.checkpoint_full(sink));
-        }
-    }
-
-    /// Reads every block that was ever touched.
-    fn audit(&mut self) -> Result<(), Violation> {
-        let per_block = (BLOCK_BYTES / SECTOR_BYTES) as u64;
-        let mut blocks: Vec<_> =
-            self.oracle.keys().iter().map(|key| (key.volume, key.sector / per_block)).collect();
-        blocks.dedup();
-        for (volume, block) in blocks {
-            while self.clients.in_flight() >= 8 {
-                self.step(false)?;
-            }
-            let core = self.core_at_random();
-            let id = CoreId::new(u8::try_from(core).expect("few cores"));
-            let request = self.clients.audit(volume, block, id, &mut self.shared);
-            let request = request.expect("memory for a few blocks");
-            self.with_core(core, |core, sink| core.composer.submit(request, false, sink));
-        }
-        self.quiesce()
     }
 }
 
-/// Two volumes with a few busy regions, across fragments and segments.
-fn playground(rng: &mut Rng, fragment: FragmentSize) -> (Playground, Volumes) {
-    let volume = |id: u32, size_bytes| Volume {
-        view: VolumeView {
-            id: VolumeId::new(id),
-            name: format!("volume-{id}"),
-            size_bytes,
-            block_bytes: 512,
-            read_only: false,
-        },
-        uuid: [0; 16],
-        fragment,
-    };
-    let sizes = [40 * SEGMENT_BYTES, 3 * SEGMENT_BYTES + 512 * 7];
+/// A few busy regions, across fragments and segments.
+fn playground(rng: &mut Rng, fragment: FragmentSize) -> Playground {
     let regions = if fragment == FragmentSize::MAX { 24 } else { 6 };
+    let windows = 3 * SEGMENT_BYTES / WINDOW_BYTES * 8;
     let hot = (0..1 + rng.below(regions))
-        .map(|_| rng.below(sizes[1] / WINDOW_BYTES * 8) * WINDOW_BYTES % sizes[0])
+        .map(|_| rng.below(windows) * WINDOW_BYTES % (40 * SEGMENT_BYTES))
         .collect();
-    let volumes = vec![(VolumeId::new(1), sizes[0]), (VolumeId::new(2), sizes[1])];
-    let list = Volumes::new(vec![volume(1, sizes[0]), volume(2, sizes[1])]);
-    (Playground { volumes, hot }, list)
+    Playground { volumes: Vec::new(), hot }
 }
-
-const WINDOW_BYTES: u64 = crate::units::WINDOW_BYTES;
 
 #[cfg(test)]
 mod tests {

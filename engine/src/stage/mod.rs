@@ -99,6 +99,12 @@ impl Stages {
         self.used_bytes + bytes <= self.budget_bytes
     }
 
+    /// True if nothing needs the stage to stay.
+    pub(crate) fn may_go(&self, slot: u32) -> bool {
+        let stage = self.slots.get(slot);
+        !stage.loading && !stage.pinned
+    }
+
     pub(crate) fn is_loading(&self, slot: u32) -> bool {
         self.slots.get(slot).loading
     }

@@ -165,8 +165,12 @@ impl Table {
 
     pub(crate) fn device_flushed<S: Sink>(&mut self, device: u8, result: IoResult, sink: &mut S) {
         let flusher = &mut self.flushers[usize::from(device)];
-        flusher.failed |= result.is_err();
-        // Once a flush has failed, a later success says nothing of what was lost.
+        let id = DeviceId::new(device);
+        flusher.failed |= result.is_err() || sink.has_failed(id);
+        if result.is_err() {
+            sink.fail_device(id);
+        }
+        // Once a flush has failed, on any core, a later success says nothing of what was lost.
         let result = if flusher.failed { Err(Failure::Device) } else { result };
         let riders = std::mem::take(&mut flusher.aboard);
         for rider in &riders {
@@ -331,6 +335,7 @@ impl Table {
         );
         self.slice(id).failed = true;
         self.answer_waiters(id, Err(Failure::Device), sink);
+        self.snapshot_failed(id, sink);
         self.kick(id);
     }
 }

@@ -111,6 +111,15 @@ pub trait Sink {
     fn claim_extent(&mut self) -> Option<u32>;
     /// Gives an extent back.
     fn release_extent(&mut self, extent: u32);
+    /// A flush of a device failed: whatever core wrote there may have lost it.
+    ///
+    /// The system tells of the loss once, to whichever core flushed first. Sinks
+    /// of a process with several cores share this and [`Sink::has_failed`].
+    fn fail_device(&mut self, _device: DeviceId) {}
+    /// True once a flush of the device has failed on any core.
+    fn has_failed(&self, _device: DeviceId) -> bool {
+        false
+    }
     /// A request ended.
     fn done(&mut self, done: Done);
 

@@ -70,8 +70,21 @@ impl Table {
         }
     }
 
+    /// The slice has failed: its checkpoint, if it waits for a commit, gives up its turn.
+    pub(crate) fn snapshot_failed<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        let first = self.snapshots.front() == Some(&id);
+        match self.slice(id).journal.snapshot {
+            Snapshot::Closing(_) => self.abandon_snapshot(id, sink),
+            Snapshot::Queued if first => self.leave_snapshot(id, sink),
+            _ => {}
+        }
+    }
+
     fn start_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
         let slice = self.slice(id);
+        if slice.failed {
+            return self.leave_snapshot(id, sink);
+        }
         let journal = &mut slice.journal;
         // With a commit under way the start of replay would be in the middle of its group.
         if journal.commit != Commit::Idle {
@@ -248,8 +261,11 @@ impl Table {
     }
 
     fn abandon_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
-        let root = std::mem::take(&mut self.slice(id).journal.next_root);
-        for extent in root.extents {
+        let journal = &mut self.slice(id).journal;
+        let root = std::mem::take(&mut journal.next_root);
+        // A root whose write failed may still be the one that recovery finds.
+        let may_count = matches!(journal.snapshot, Snapshot::Root(_));
+        for extent in root.extents.into_iter().filter(|_| !may_count) {
             sink.release_extent(extent);
         }
         self.leave_snapshot(id, sink);

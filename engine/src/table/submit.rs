@@ -81,13 +81,26 @@ impl Table {
         self.cut(ask, part, kind, range, mem, sink);
     }
 
-    /// Whole blocks become holes; partly covered ones are rewritten with zeros.
+    /// True if a block of the volume reads as zeros and no record says otherwise.
+    fn is_hole(&mut self, slice: SliceId, part: &Part, block: u64) -> bool {
+        let index = &self.slice(slice).index;
+        let spot = index.spot(part.volume, block, part.fragment);
+        let fragment = index.find(spot.key).and_then(|at| index.get(at));
+        fragment.is_none_or(|fragment| fragment.entry(spot.block).is_hole())
+    }
+
+    /// Whole blocks become holes; partly covered ones are rewritten with zeros, unless holes.
     fn cut_discard<S: Sink>(&mut self, ask: u32, part: &Part, sink: &mut S) {
         let end = part.offset + u64::from(part.length);
         let (first, last) = (part.offset.div_ceil(BLOCK), end / BLOCK);
-        let head = part.offset % BLOCK;
-        let tail = end % BLOCK;
-        if head == 0 && tail == 0 || first < last {
+        let slice = self.asks.get(ask).slice;
+        // An edge in a hole needs no bytes, and must not need space.
+        let edge = |this: &mut Self, bytes: u64, block: u64| {
+            if bytes > 0 && this.is_hole(slice, part, block) { 0 } else { bytes }
+        };
+        let head = edge(self, part.offset % BLOCK, part.offset / BLOCK);
+        let tail = edge(self, end % BLOCK, last);
+        if first < last {
             let count = u32::try_from(last - first).expect("within a segment");
             let range = Range { block: first, count, head: 0, tail: 0 };
             self.cut(ask, part, Kind::Discard, range, Mem { arena: 0, byte: 0 }, sink);
@@ -250,7 +263,9 @@ impl Table {
             return;
         }
         let (fua, failed, slice) = (ask.fua, ask.failure.is_some(), ask.slice);
-        if fua && !failed && self.wait_durable(slice, None, Waiter::Ask(index), sink) {
+        if fua && !failed && self.slice(slice).failed {
+            self.asks.get_mut(index).failure = Some(Failure::Device);
+        } else if fua && !failed && self.wait_durable(slice, None, Waiter::Ask(index), sink) {
             return;
         }
         self.end_ask(index, sink);

@@ -241,7 +241,12 @@ impl Table {
             self.request_commit(id, sink);
             return Room::Wait;
         }
-        if self.make_room(id, sink) { Room::Wait } else { Room::None }
+        if !self.make_room(id, sink) {
+            return Room::None;
+        }
+        // The spill may be of another slice: its end kicks this one too.
+        self.starved = true;
+        Room::Wait
     }
 
     /// A slot on the device of that tier with the most free chunks.
@@ -425,6 +430,13 @@ impl Table {
                 replace_entry(slice, at, block, BlockEntry::hole(mark));
             }
             self.after_change(id, at, first, count as usize);
+        }
+        let fragment = self.slice(id).index.held(at);
+        if fragment.present == 0
+            && let Some(stage) = fragment.stage
+            && self.stages.may_go(stage)
+        {
+            self.evict_stage(stage, sink);
         }
         self.finish(index, Ok(()), sink);
     }

@@ -39,8 +39,17 @@ pub struct Tiering {
     next_scan: Nanos,
 }
 
-/// Pause between looking for work when there was none.
+impl Tiering {
+    /// A job is under way or wanted.
+    fn is_working(&self) -> bool {
+        self.cooling.is_some() || self.jobs.iter().any(Option::is_some)
+    }
+}
+
+/// Least pause between two looks for work.
 const SCAN_NS: u64 = 500_000_000;
+/// The same on a core that nothing else wakes: a fragment becomes idle in minutes, not seconds.
+const IDLE_SCAN_NS: u64 = 10_000_000_000;
 /// Pause between the steps of a trim that no other event takes further.
 const TRIM_NS: u64 = 1_000_000;
 
@@ -61,9 +70,12 @@ impl Table {
         if self.is_trimming() {
             return Some(self.now.after(TRIM_NS));
         }
-        let idle =
-            self.stages.slots.is_empty() && self.slices().all(|slice| slice.index.is_empty());
-        (self.has_cold() && !idle && self.wants_scan()).then_some(self.tiering.next_scan)
+        if self.tiering.is_working() || !self.snapshots.is_empty() {
+            return Some(self.tiering.next_scan);
+        }
+        let empty = self.slices().all(|slice| slice.index.is_empty());
+        let ages = self.has_cold() && !empty && self.config.tier.idle_ns > 0;
+        ages.then(|| self.now.after(IDLE_SCAN_NS))
     }
 
     /// Moves all of a volume to the cold tier, its clean fast copies and stages gone.
@@ -104,14 +116,6 @@ impl Table {
 
     fn has_cold(&self) -> bool {
         self.config.devices.iter().any(|device| device.role == Role::Cold)
-    }
-
-    /// Time alone can create work: a fragment may become idle, or a job may be waiting to go on.
-    fn wants_scan(&self) -> bool {
-        self.config.tier.idle_ns > 0
-            || self.tiering.cooling.is_some()
-            || self.tiering.jobs.iter().any(Option::is_some)
-            || !self.snapshots.is_empty()
     }
 
     pub(crate) fn fast_is_short<S: Sink>(&self, sink: &S) -> bool {

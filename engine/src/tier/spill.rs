@@ -265,6 +265,9 @@ impl Table {
         slice.limbo.leave(job.era.expect("a spill reads in an era"));
         self.unpin(job.slice, job.frag);
         self.kick(job.slice);
+        if self.starved {
+            self.kick_all();
+        }
         let wanted = self.tiering.cooling.is_some() || self.fast_is_short(sink);
         if wanted && !self.find_spill(None, sink) {
             self.tiering.cooling = None;

@@ -66,6 +66,9 @@ pub enum CatalogError {
         /// The size asked for.
         to: u64,
     },
+    /// An earlier shrink or deletion is not finished: what it drops must be gone first.
+    #[error("volume {0:?} is still being shrunk or deleted: try again")]
+    Busy(String),
     /// A device failed.
     #[error(transparent)]
     Io(#[from] IoError),
@@ -197,6 +200,9 @@ impl Catalog {
     ) -> Result<bool, CatalogError> {
         let mut volume = self.volumes[&id].clone();
         check_size(size_bytes, 1 << volume.block_shift)?;
+        if volume.flags & (DELETING | TRIMMING) != 0 {
+            return Err(CatalogError::Busy(volume.name));
+        }
         let shrinks = size_bytes < volume.size_bytes;
         if shrinks && !force {
             let (name, from) = (volume.name, volume.size_bytes);

@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod composer;
 pub mod placement;
+pub mod trim;
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! `tessera check`: examines a stopped data directory.
 
-use super::Context;
+use engine::check::{CheckError, Report, check};
+
+use super::{Context, when_unlocked};
 use crate::error::CommandError;
 use crate::table::{Align, Table};
 
@@ -10,7 +12,8 @@ pub struct Args {}
 
 /// Exits 0 if everything is sound, 1 on any damage.
 pub fn run(_: &Args, context: &Context) -> Result<(), CommandError> {
-    let report = engine::check::check(&context.data_dir)?;
+    let in_use = |error: &CheckError| matches!(error, CheckError::InUse { .. });
+    let report = when_unlocked(context, in_use, || check(&context.data_dir))?;
     context.form.print(&report, table);
     match report.damage.len() {
         0 => Ok(()),
@@ -18,7 +21,7 @@ pub fn run(_: &Args, context: &Context) -> Result<(), CommandError> {
     }
 }
 
-fn table(report: &engine::check::Report) -> String {
+fn table(report: &Report) -> String {
     let mut table = Table::new(&[("place", Align::Left), ("damage", Align::Left)]);
     for damage in &report.damage {
         table.row([damage.place.to_string(), damage.what.to_string()]);

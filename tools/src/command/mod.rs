@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub mod check;
 pub mod demo;
 pub mod device;
 pub mod image;
@@ -10,6 +11,7 @@ pub mod trace;
 pub mod volume;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use crate::admin::{AdminClient, AdminRequest, AdminResponse, StatusReport, VolumeReport};
 use crate::attached::Attached;
@@ -28,6 +30,28 @@ pub struct Context {
 impl Context {
     fn admin(&self) -> Result<AdminClient, CommandError> {
         Ok(AdminClient::connect(&self.data_dir)?)
+    }
+}
+
+/// Longest wait for the devices of a server that has just died.
+const UNLOCK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs `open` until the devices are not in use. The kernel releases the locks
+/// of a dead server with its rings, a moment after the process; a server that
+/// answers is not waited for.
+fn when_unlocked<T, E>(
+    context: &Context,
+    in_use: impl Fn(&E) -> bool,
+    open: impl Fn() -> Result<T, E>,
+) -> Result<T, E> {
+    let limit = Instant::now() + UNLOCK_LIMIT;
+    loop {
+        match open() {
+            Err(e) if in_use(&e) && Instant::now() < limit && context.admin().is_err() => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            end => return end,
+        }
     }
 }
 
@@ -52,4 +76,32 @@ fn attach(admin: &mut AdminClient, volume: &str) -> Result<Attached, CommandErro
     let uri = listeners.first().ok_or(CommandError::NoListener)?;
     Attached::connect(uri, volume)
         .map_err(|source| CommandError::Block { volume: volume.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn locks_of_a_dead_server_are_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = Context { data_dir: dir.path().to_path_buf(), form: Form::Human };
+        let tries = Cell::new(0);
+        let open = || {
+            tries.set(tries.get() + 1);
+            if tries.get() < 3 { Err("in use") } else { Ok(()) }
+        };
+        assert_eq!(when_unlocked(&context, |e| *e == "in use", open), Ok(()));
+        assert_eq!(tries.get(), 3);
+        assert_eq!(
+            when_unlocked(&context, |e| *e == "in use", || Err::<(), _>("other")),
+            Err("other")
+        );
+        let _answers = crate::admin::listen(dir.path()).unwrap();
+        tries.set(0);
+        assert_eq!(when_unlocked(&context, |e| *e == "in use", open), Err("in use"));
+        assert_eq!(tries.get(), 1, "a server that answers is not waited for");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Context;
+use super::{Context, when_unlocked};
 use crate::admin::config::{CONFIG_NAME, Emulate};
 use crate::admin::listener::{ListenerError, NbdListener};
 use crate::admin::{Config, Role};
@@ -53,7 +53,8 @@ pub fn run(args: &Args, context: &Context) -> Result<(), CommandError> {
     if !training_is_alone {
         tracing::warn!("training will start threads beside the cores: set RAYON_NUM_THREADS=1");
     }
-    Ok(engine::server::serve(&data_dir, config)?)
+    let serve = || engine::server::serve(&data_dir, config.clone());
+    Ok(when_unlocked(context, engine::server::open::is_in_use, serve)?)
 }
 
 fn override_config(args: &Args, config: &mut Config) {

@@ -32,6 +32,9 @@ pub struct Config {
     /// Cores that serve; all of the machine's if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cores: Option<u16>,
+    /// Microseconds that a core polls without finding work before it sleeps.
+    #[serde(default = "default_spin_us")]
+    pub spin_us: u32,
     /// Arena of each core: request buffers and stages.
     #[serde(default = "default_memory_per_core")]
     pub memory_per_core: ByteSize,
@@ -120,6 +123,9 @@ pub enum Emulate {
     Hdd,
 }
 
+fn default_spin_us() -> u32 {
+    50
+}
 fn default_memory_per_core() -> ByteSize {
     ByteSize::new(256 << 20)
 }
@@ -253,6 +259,7 @@ impl Config {
     pub fn with_devices(devices: Vec<DeviceConfig>) -> Self {
         Self {
             cores: None,
+            spin_us: default_spin_us(),
             memory_per_core: default_memory_per_core(),
             prefetch: PrefetchKind::default(),
             prefetch_depth: default_prefetch_depth(),
