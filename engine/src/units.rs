@@ -14,6 +14,8 @@ pub const BLOCK_SHIFT: u32 = 12;
 pub const SEGMENT_BYTES: u64 = 16 << 20;
 /// log2 of [`SEGMENT_BYTES`].
 pub const SEGMENT_SHIFT: u32 = 24;
+/// [`BLOCK_BYTES`] where a device operation's length is meant.
+pub const BLOCK_BYTES_U32: u32 = 1 << BLOCK_SHIFT;
 /// Blocks in a segment.
 pub const SEGMENT_BLOCKS: u32 = 1 << (SEGMENT_SHIFT - BLOCK_SHIFT);
 /// Slices of the fragment table, fixed when a pool is made.

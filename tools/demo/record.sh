@@ -4,7 +4,7 @@
 #
 #   record.sh TESSERA WORK_DIR TRACE
 #
-# TESSERA is the built server, WORK_DIR a new directory (about 3 GiB), TRACE the
+# TESSERA is the built server, WORK_DIR a new directory (about 2 GiB), TRACE the
 # file to make. Needs root, Debian 12, and the packages
 #   postgresql-15 e2fsprogs tar grep util-linux zstd
 # It installs nothing: kernel, header tree, busybox and, where absent, QEMU are
@@ -24,7 +24,7 @@ VOLUME_SIZE=1G
 SCALE=10            # pgbench: 100,000 accounts each, about 15 MiB
 BOOTS=3
 MEMORY_MIB=256
-KERNEL=6.1.0-56
+KERNEL=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: linux-image-\(.*\)-cloud-amd64$/\1/p' | head -n 1)
 PG=/usr/lib/postgresql/15
 
 export TESSERA_DATA="$work/data"

@@ -11,6 +11,8 @@ mod claims;
 mod data;
 mod report;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use report::{Damage, Place, Report, What};
 pub use tables::{PendingLogs, check_pool};

@@ -8,4 +8,6 @@
 
 pub mod log;
 pub mod recover;
+#[cfg(test)]
+mod recover_tests;
 pub mod shm;

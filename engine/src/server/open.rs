@@ -9,7 +9,6 @@ use crate::admin::Role as ConfigRole;
 use crate::admin::config::{Config, DeviceConfig, Emulate};
 use crate::device::blockio::{BlockIo, StoreIo};
 use crate::device::emulate::Model;
-use crate::device::file::OpenError;
 use crate::device::{DeviceError, Store};
 use crate::format::layout::{CATALOG, JOURNALS, NewDevice};
 use crate::format::superblock::{COPY_OFFSETS, Role, Superblock};
@@ -81,21 +80,23 @@ pub struct Opened {
     pub tables: Vec<(Found, PendingLog)>,
 }
 
-/// Opens the devices of a configuration: existing ones, and new files where a size is given.
-///
-/// Returns them fast ones first, with a mark on those that were made now.
-fn open_stores(
-    data_dir: &Path,
-    config: &Config,
-) -> Result<Vec<(Arc<Store>, PathBuf, Role, bool)>, ServeError> {
+/// A device of the configuration, open.
+struct OpenDevice {
+    store: Arc<Store>,
+    path: PathBuf,
+    role: Role,
+}
+
+/// Opens the devices of a configuration, fast ones first: existing ones, and new files where a
+/// size is given.
+fn open_stores(data_dir: &Path, config: &Config) -> Result<Vec<OpenDevice>, ServeError> {
     let mut devices: Vec<&DeviceConfig> = config.pool.devices.iter().collect();
     devices.sort_by_key(|device| device.role != ConfigRole::Fast);
     let mut stores = Vec::new();
     for device in devices {
         let path = data_dir.join(&device.path);
-        let fresh = !path.exists();
         let size = device.size.map(|size| size.bytes() / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
-        let store = if fresh {
+        let store = if !path.exists() {
             let size = size.ok_or_else(|| ServeError::NoSize { path: path.clone() })?;
             Store::create(&path, size)
         } else {
@@ -107,7 +108,7 @@ fn open_stores(
             None => store,
         };
         let role = if device.role == ConfigRole::Fast { Role::Fast } else { Role::Cold };
-        stores.push((Arc::new(store), path, role, fresh));
+        stores.push(OpenDevice { store: Arc::new(store), path, role });
     }
     Ok(stores)
 }
@@ -127,17 +128,17 @@ fn is_blank(io: &mut dyn PoolIo, device: DeviceId) -> Result<bool, IoError> {
 /// Opens the pool of a configuration; makes it if all devices are blank.
 pub fn open(data_dir: &Path, config: &Config) -> Result<Opened, ServeError> {
     let stores = open_stores(data_dir, config)?;
-    let plain: Vec<_> = stores.iter().map(|(store, ..)| Arc::clone(store)).collect();
+    let plain: Vec<_> = stores.iter().map(|device| Arc::clone(&device.store)).collect();
     let mut io = StorePool::new(&plain)?;
     let sizes: Vec<_> = plain.iter().map(|store| store.size_bytes()).collect();
     let mut blank = Vec::new();
-    for (device, (_, path, ..)) in (0..).map(DeviceId::new).zip(&stores) {
-        blank.push((is_blank(&mut io, device).map_err(pool::PoolError::Io)?, path));
+    for (id, device) in (0..).map(DeviceId::new).zip(&stores) {
+        blank.push((is_blank(&mut io, id).map_err(pool::PoolError::Io)?, &device.path));
     }
     if blank.iter().all(|(blank, _)| *blank) {
         let new: Vec<_> = stores
             .iter()
-            .map(|(store, _, role, _)| NewDevice { size_bytes: store.size_bytes(), role: *role })
+            .map(|device| NewDevice { size_bytes: device.store.size_bytes(), role: device.role })
             .collect();
         pool::create(&mut io, &new, random_uuid)?;
         tracing::info!("made a new pool of {} devices, format {}", new.len(), superblock::VERSION);
@@ -145,7 +146,7 @@ pub fn open(data_dir: &Path, config: &Config) -> Result<Opened, ServeError> {
         return Err(ServeError::HalfPool { path: (*path).clone() });
     }
     let pool = pool::open(&mut io, &sizes)?;
-    let paths = stores.into_iter().map(|(_, path, ..)| path).collect();
+    let paths = stores.into_iter().map(|device| device.path).collect();
     recover(data_dir, io, pool, plain, paths)
 }
 
@@ -199,9 +200,4 @@ pub fn uuid_text(uuid: &[u8; 16]) -> String {
         text += &format!("{byte:02x}");
     }
     text
-}
-
-/// True for an error that another process using the device causes.
-pub fn is_in_use(error: &ServeError) -> bool {
-    matches!(error, ServeError::Device { source: OpenError::InUse { .. }, .. })
 }

@@ -130,6 +130,17 @@ impl World {
         self.quiesce()
     }
 
+    /// Ends the job, flushes everything and lets nothing be under way.
+    #[cfg(test)]
+    pub(super) fn stop(&mut self) -> Result<(), Violation> {
+        let mut left = PATIENCE;
+        while self.job != Job::Idle {
+            self.idle_step(&mut left)?;
+        }
+        self.quiesce()?;
+        self.flush_all(&mut left)
+    }
+
     fn is_empty(&self) -> bool {
         let chunks = self.shared.space.chunks.iter().enumerate().all(|(device, bitmap)| {
             bitmap.free() + self.hidden.get(device).copied().unwrap_or(0) == bitmap.len()

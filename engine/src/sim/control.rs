@@ -104,7 +104,7 @@ impl World {
             }
             (0 | 1, _) if count < 3 => {
                 let new = NewVolume {
-                    name: format!("volume-{}", self.rng.next()),
+                    name: format!("volume-{}", self.rng.bits()),
                     size_bytes: size,
                     fragment: self.fragment,
                     block_bytes: 512,

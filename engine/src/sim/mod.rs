@@ -16,3 +16,16 @@ pub mod shared;
 pub mod world;
 
 pub use world::{Outcome, run};
+
+/// The disks and sizes of a pool after some work, stopped cleanly.
+#[cfg(test)]
+pub(crate) fn stopped_pool(seed: u64) -> (Vec<crate::device::sim::SimDisk>, Vec<u64>) {
+    let mut world = world::World::new(seed);
+    world.rots = false;
+    world.auditing = true;
+    for _ in 0..4_000 {
+        world.step(true).expect("no promise is broken");
+    }
+    world.stop().expect("no promise is broken");
+    (world.shared.disks, world.sizes)
+}

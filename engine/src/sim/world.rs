@@ -162,12 +162,12 @@ impl World {
             devices.push(NewDevice { size_bytes: 512 << 20, role: Role::Cold });
         }
         let mut disks: Vec<_> = devices.iter().map(|_| SimDisk::default()).collect();
-        let mut uuid_rng = Rng::new(rng.next());
+        let mut uuid_rng = Rng::new(rng.bits());
         let mut io = SimPool { disks: &mut disks, fuel: None, rng: &mut rng };
         let uuid = || {
             let mut uuid = [0; 16];
-            uuid[..8].copy_from_slice(&uuid_rng.next().to_le_bytes());
-            uuid[8..].copy_from_slice(&uuid_rng.next().to_le_bytes());
+            uuid[..8].copy_from_slice(&uuid_rng.bits().to_le_bytes());
+            uuid[8..].copy_from_slice(&uuid_rng.bits().to_le_bytes());
             uuid
         };
         let pool = pool::create(&mut io, &devices, uuid).expect("the devices are large enough");

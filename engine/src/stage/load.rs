@@ -6,7 +6,7 @@ use crate::table::fragment::FragRef;
 use crate::table::op::Token;
 use crate::table::read::source;
 use crate::table::sink::{Io, IoKind, IoResult, Sink};
-use crate::units::{BLOCK_BYTES, FragmentSize, SliceId, VolumeId};
+use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, FragmentSize, SliceId, VolumeId};
 
 /// Longest single read of a load, in blocks.
 const RUN_BLOCKS: u32 = 256;
@@ -119,7 +119,7 @@ impl Table {
                 kind: IoKind::Read,
                 offset: start.offset(),
                 mem: stage.buf.mem().block(first),
-                bytes: count * BLOCK_BYTES as u32,
+                bytes: count * BLOCK_BYTES_U32,
                 token: Token::Stage(slot, (first, count)).pack(),
                 background: true,
             });

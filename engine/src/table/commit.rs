@@ -11,7 +11,7 @@ use super::slice::{Commit, Slice, Snapshot, Waiter};
 use crate::format::journal_block::{HEADER_BYTES, Header, MAX_GROUP_BLOCKS, PAYLOAD_BYTES, seal};
 use crate::format::record::{Record, Records};
 use crate::request::Failure;
-use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset, SliceId, VolumeId};
+use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, DeviceId, DeviceOffset, SliceId, VolumeId};
 
 /// Who waits for a device flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,7 +252,7 @@ impl Table {
                     kind: IoKind::Write { fua: true },
                     offset,
                     mem: mem.block(skipped),
-                    bytes: u32::try_from(count).expect("at most 15") * BLOCK_BYTES as u32,
+                    bytes: u32::try_from(count).expect("at most 15") * BLOCK_BYTES_U32,
                     token: Token::Journal(id).pack(),
                     background: false,
                 });

@@ -7,7 +7,7 @@ use super::limbo::Freed;
 use super::op::{Phase, Token};
 use super::sink::{Io, IoKind, IoResult, Sink};
 use crate::request::Failure;
-use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset};
+use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, DeviceId, DeviceOffset};
 
 /// Where a block is read from: device and block on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Table {
                 kind: IoKind::Read,
                 offset: source.offset(),
                 mem: mem.block(from),
-                bytes: len * BLOCK_BYTES as u32,
+                bytes: len * BLOCK_BYTES_U32,
                 token: Token::Piece(index, (from, len)).pack(),
                 background: false,
             });

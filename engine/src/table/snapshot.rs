@@ -18,7 +18,7 @@ use crate::format::record::{Entry, MAX_ENTRIES, blocks_bytes, fragment_bytes};
 use crate::format::record::{put_blocks, put_fragment};
 use crate::request::Buf;
 use crate::table::entry::Place;
-use crate::units::{BLOCK_BYTES, SliceId};
+use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, SliceId};
 
 impl Table {
     /// Wants a checkpoint of the slice; does nothing if one is under way.
@@ -127,7 +127,7 @@ impl Table {
                 kind: IoKind::Write { fua: false },
                 offset,
                 mem: buf.mem(),
-                bytes: pages * BLOCK_BYTES as u32,
+                bytes: pages * BLOCK_BYTES_U32,
                 token: Token::Checkpoint(id).pack(),
                 background: false,
             });
@@ -241,7 +241,7 @@ impl Table {
                 kind: IoKind::Write { fua: true },
                 offset,
                 mem,
-                bytes: BLOCK_BYTES as u32,
+                bytes: BLOCK_BYTES_U32,
                 token: Token::Checkpoint(id).pack(),
                 background: false,
             });
@@ -297,7 +297,7 @@ fn fill_extent(
     let first = u32::try_from(slice.journal.next_root.pages).expect("at most 2^20 pages");
     let sequence = slice.journal.next_root.sequence;
     let mut pages = 0;
-    while pages < extent_bytes / BLOCK_BYTES as u32 {
+    while pages < extent_bytes / BLOCK_BYTES_U32 {
         let page = sink.bytes_mut(buf.mem().block(pages), BLOCK_BYTES);
         page.fill(0);
         let bytes = fill_page(slice, &mut page[PAGE_HEADER_BYTES..]);

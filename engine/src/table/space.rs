@@ -47,7 +47,7 @@ impl DeviceGeometry {
         let chunk = u32::try_from(byte / self.chunk_bytes).ok()?;
         let within = byte % self.chunk_bytes;
         let bytes = slot_bytes(self.role, size);
-        (chunk < self.chunks && within % bytes == 0)
+        (chunk < self.chunks && within.is_multiple_of(bytes))
             .then(|| (chunk, usize::try_from(within / bytes).expect("at most 256 slots")))
     }
 

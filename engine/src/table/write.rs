@@ -17,7 +17,7 @@ use crate::format::record::{Entry, blocks_bytes, fragment_bytes, holes_bytes};
 use crate::format::record::{put_blocks, put_fragment, put_holes};
 use crate::format::superblock::Role;
 use crate::request::Failure;
-use crate::units::{BLOCK_BYTES, DeviceId, SliceId};
+use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, DeviceId, SliceId};
 
 /// What stands between a write and its device operations.
 enum Room {
@@ -140,7 +140,7 @@ impl Table {
                 kind: IoKind::Read,
                 offset: source.offset(),
                 mem: mem.block(which),
-                bytes: BLOCK_BYTES as u32,
+                bytes: BLOCK_BYTES_U32,
                 token: Token::Old(index, which).pack(),
                 background: false,
             });
@@ -320,7 +320,7 @@ impl Table {
                 kind: IoKind::Write { fua: false },
                 offset: start.1,
                 mem: piece.mem.block(from),
-                bytes: len * BLOCK_BYTES as u32,
+                bytes: len * BLOCK_BYTES_U32,
                 token: Token::Piece(index, (from, len)).pack(),
                 background: false,
             });

@@ -7,7 +7,7 @@ use crate::table::fragment::FragRef;
 use crate::table::op::Token;
 use crate::table::read::Source;
 use crate::table::sink::{Io, IoKind, IoResult, Mem, Sink};
-use crate::units::{BLOCK_BYTES, Crc, Generation, SliceId, WINDOW_BLOCKS};
+use crate::units::{BLOCK_BYTES_U32, Crc, Generation, SliceId, WINDOW_BLOCKS};
 
 /// Index of the job that moves a fragment to the cold tier.
 pub const SPILL: usize = 0;
@@ -107,7 +107,7 @@ impl Job {
                 kind,
                 offset: start.offset(),
                 mem: mem.block(i),
-                bytes: count * BLOCK_BYTES as u32,
+                bytes: count * BLOCK_BYTES_U32,
                 token: Token::Copy(index, (i, count)).pack(),
                 background: true,
             });

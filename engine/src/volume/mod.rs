@@ -5,6 +5,8 @@
 //! of volumes.
 
 pub mod catalog;
+#[cfg(test)]
+mod catalog_tests;
 pub mod composer;
 pub mod placement;
 pub mod trim;

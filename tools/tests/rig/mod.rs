@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use engine::target::nbd::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+/// Longest run of a command, and half of a server's.
+const LIMIT: Duration = Duration::from_secs(120);
 /// Longest wait for a server to come or go.
 const PATIENCE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(5);
@@ -40,6 +43,8 @@ size = "1GiB"
 pub struct Rig {
     dir: TempDir,
     server: Option<Child>,
+    /// Dropped before the server is waited for: its id is its own until then.
+    watchdog: Option<Sender<()>>,
 }
 
 impl Rig {
@@ -51,7 +56,7 @@ impl Rig {
     /// A directory with another `tessera.toml`.
     pub fn with_config(config: &str) -> Rig {
         let dir = tempfile::Builder::new().prefix("tessera-test-").tempdir().unwrap();
-        let rig = Rig { dir, server: None };
+        let rig = Rig { dir, server: None, watchdog: None };
         fs::create_dir(rig.data()).unwrap();
         fs::write(rig.data().join("tessera.toml"), config).unwrap();
         rig
@@ -92,6 +97,7 @@ impl Rig {
         let mut command = self.command(&["serve"]);
         command.args(options).stdout(log.try_clone().unwrap()).stderr(log);
         self.server = Some(command.spawn().unwrap());
+        self.watchdog = Some(watch(self.pid()));
         fs::write(self.path("server.pid"), self.pid().to_string()).unwrap();
         let limit = Instant::now() + PATIENCE;
         while !self.tessera(&["status"]).status.success() {
@@ -108,6 +114,7 @@ impl Rig {
     /// `kill -9`, and waits for the end.
     pub fn kill(&mut self) {
         let mut server = self.server.take().expect("a server runs");
+        self.watchdog = None;
         server.kill().unwrap();
         server.wait().unwrap();
     }
@@ -115,6 +122,7 @@ impl Rig {
     /// SIGTERM; how it ended and after what time.
     pub fn stop(&mut self) -> (ExitStatus, Duration) {
         let mut server = self.server.take().expect("a server runs");
+        self.watchdog = None;
         let pid = Pid::from_child(&server);
         let started = Instant::now();
         kill_process(pid, Signal::TERM).unwrap();
@@ -159,7 +167,7 @@ impl Rig {
 
     /// Runs `tessera` on the data directory.
     pub fn tessera(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        limited(&self.command(arguments))
     }
 
     /// As [`Rig::tessera`], which must succeed; its output.
@@ -217,17 +225,39 @@ impl Rig {
     /// Runs a program in the rig's directory.
     pub fn program(&self, program: &str, arguments: &[&str]) -> Output {
         let program = find(program).expect("the test asked `has` first");
-        Command::new(program).args(arguments).current_dir(self.dir.path()).output().unwrap()
+        limited(Command::new(program).args(arguments).current_dir(self.dir.path()))
     }
 }
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        self.watchdog = None;
         if let Some(mut server) = self.server.take() {
             let _ = server.kill();
             let _ = server.wait();
         }
     }
+}
+
+/// Runs a command, which must end in time.
+fn limited(command: &Command) -> Output {
+    let mut timed = Command::new("timeout");
+    timed.arg(LIMIT.as_secs().to_string()).arg(command.get_program()).args(command.get_args());
+    let output = timed.current_dir(command.get_current_dir().unwrap()).output().unwrap();
+    assert!(output.status.code() != Some(124), "still running after {LIMIT:?}: {command:?}");
+    output
+}
+
+/// Kills a server that a test still waits for after [`LIMIT`], so that the test fails.
+fn watch(pid: u32) -> Sender<()> {
+    let (alive, ended) = channel();
+    thread::spawn(move || {
+        if ended.recv_timeout(2 * LIMIT) == Err(RecvTimeoutError::Timeout) {
+            let pid = Pid::from_raw(pid.cast_signed()).expect("a process");
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    });
+    alive
 }
 
 fn find(program: &str) -> Option<PathBuf> {
