@@ -165,6 +165,11 @@ fn resize(server: &Server, name: &str, size_bytes: u64, force: bool) -> Answer {
 fn delete(server: &Server, name: &str) -> Answer {
     let mut state = server.state();
     let id = state.catalog.find(name).map_err(catalog_error)?;
+    let clients = clients_of(id, &server.ask_all(Command::Stats));
+    if clients > 0 {
+        let message = format!("volume {name:?} is in use by {clients} connections");
+        return Err(AdminError::new(ErrorCode::VolumeInUse, message));
+    }
     let State { catalog, io, .. } = &mut *state;
     catalog
         .begin_delete(io, &server.pool.meta, id)
@@ -243,7 +248,17 @@ fn volume_report(server: &Server, id: VolumeId, stats: &[CoreStats]) -> VolumeRe
         report.fast_bytes += fast;
         report.cold_bytes += cold;
     }
+    report.connections = clients_of(id, stats);
     report
+}
+
+fn count(things: usize) -> u32 {
+    u32::try_from(things).unwrap_or(u32::MAX)
+}
+
+fn clients_of(id: VolumeId, stats: &[CoreStats]) -> u32 {
+    let all = stats.iter().flat_map(|core| &core.connections);
+    count(all.filter(|volume| **volume == Some(id)).count())
 }
 
 fn tier(server: &Server, role: Role, stats: &[CoreStats]) -> TierUsage {
@@ -267,8 +282,8 @@ fn status(server: &Server) -> StatusReport {
         data_dir: server.data_dir.clone(),
         pool_uuid: uuid_text(&server.pool.uuid()),
         cores: u32::from(server.cores()),
-        volumes: u32::try_from(state.catalog.serving().list().len()).expect("bounded"),
-        connections: stats.iter().map(|core| core.connections).sum(),
+        volumes: count(state.catalog.serving().list().len()),
+        connections: count(stats.iter().map(|core| core.connections.len()).sum()),
         listeners: server.listeners.clone(),
         prefetch: state.prefetch,
         fast: tier(server, Role::Fast, &stats),
@@ -323,32 +338,32 @@ fn stats(server: &Server, reset: bool) -> StatsReport {
         let total = |cores: &[CoreStats]| cores.iter().map(of).sum::<u64>();
         total(&now) - total(before)
     };
-    let count = |of: fn(&Counters) -> u64| sum(&|core| of(&core.counters));
+    let counted = |of: fn(&Counters) -> u64| sum(&|core| of(&core.counters));
     let cold_reads = |core: &CoreStats| {
         let cold = server.pool.superblocks.iter().zip(&core.devices);
         cold.filter(|(sb, _)| sb.role == Role::Cold).map(|(_, device)| device.reads).sum()
     };
-    let (late, missed) = (count(|c| c.late), count(|c| c.misses));
-    let (reads, writes) = (count(|c| c.reads), count(|c| c.writes));
+    let (late, missed) = (counted(|c| c.late), counted(|c| c.misses));
+    let (reads, writes) = (counted(|c| c.reads), counted(|c| c.writes));
     let report = StatsReport {
         seconds,
         reads,
         writes,
         flushes: sum(&|core| core.flushes),
-        read_bytes: count(|c| c.read_bytes),
-        write_bytes: count(|c| c.write_bytes),
+        read_bytes: counted(|c| c.read_bytes),
+        write_bytes: counted(|c| c.write_bytes),
         errors: sum(&|core| core.errors),
         iops: (reads + writes) as f64 / seconds.max(1e-9),
-        hits: count(|c| c.hits),
+        hits: counted(|c| c.hits),
         misses: missed + late,
         late,
-        wasted: count(|c| c.wasted),
-        prefetched_bytes: count(|c| c.staged) * server.config.fragment_size.bytes(),
+        wasted: counted(|c| c.wasted),
+        prefetched_bytes: counted(|c| c.staged) * server.config.fragment_size.bytes(),
         staged_bytes: now.iter().map(|core| core.staged_bytes).sum(),
         stage_budget_bytes: state.stage_budget * u64::from(server.cores()),
         cold_reads: sum(&cold_reads),
         cold_stalls: missed + late,
-        spilled_fragments: count(|c| c.spills),
+        spilled_fragments: counted(|c| c.spills),
         model_swaps: training_swaps(server),
         fast: tier(server, Role::Fast, &now),
         cold: tier(server, Role::Cold, &now),

@@ -96,8 +96,8 @@ pub struct CoreStats {
     pub fragments: u64,
     /// By volume: fragments, bytes on the fast tier, bytes on the cold tier.
     pub volumes: Vec<(VolumeId, u64, u64, u64)>,
-    /// Client connections.
-    pub connections: u32,
+    /// The volume of each client connection; those that negotiate have none.
+    pub connections: Vec<Option<VolumeId>>,
     /// Version of the model in use, 0 without one.
     pub model_version: u64,
     /// CPU it is pinned to.

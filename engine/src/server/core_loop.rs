@@ -344,7 +344,7 @@ impl CoreLoop {
             slices: u32::try_from(self.table.slices().count()).expect("at most 64"),
             fragments: self.table.slices().map(|slice| slice.index.len() as u64).sum(),
             volumes: self.composer.volumes().list().iter().map(usage).collect(),
-            connections: u32::from(self.nbd.len()),
+            connections: self.nbd.iter().map(|(_, connection)| connection.volume()).collect(),
             model_version: self.observer.model_version(),
             cpu: self.cpu,
         }

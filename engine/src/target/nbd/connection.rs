@@ -17,7 +17,7 @@ use super::handshake::{Handshake, Step, Violation};
 use super::session::Session;
 use super::socket::{Socket, ready};
 use crate::request::{Completion, Host};
-use crate::units::Nanos;
+use crate::units::{Nanos, VolumeId};
 
 /// Reads of the socket in one [`Connection::poll`]: others want their turn.
 const READS_PER_POLL: usize = 4;
@@ -83,6 +83,14 @@ impl Connection {
             state: State::Negotiating(Box::new(negotiation)),
             send_blocked: false,
             stopping: false,
+        }
+    }
+
+    /// The volume it has open; `None` before and after.
+    pub fn volume(&self) -> Option<VolumeId> {
+        match &self.state {
+            State::Transmitting(session) => Some(session.export.volume.id),
+            State::Negotiating(_) | State::Closed => None,
         }
     }
 
