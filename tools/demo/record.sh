@@ -20,7 +20,7 @@ here=$(dirname "$(realpath "$0")")
 chmod 755 "$work"
 
 VOLUME=demo
-VOLUME_SIZE=1G
+VOLUME_SIZE=512M
 SCALE=10            # pgbench: 100,000 accounts each, about 15 MiB
 BOOTS=3
 MEMORY_MIB=256
@@ -89,6 +89,8 @@ listen_addresses = ''
 unix_socket_directories = '/tmp'
 port = 54329
 shared_buffers = 32MB
+min_wal_size = 32MB
+max_wal_size = 64MB
 jit = off
 max_parallel_workers_per_gather = 0
 timezone = 'GMT'
@@ -99,7 +101,7 @@ as_postgres "$PG/bin/pg_ctl" -s -w -D "$database" -l "$work/postgres.log" start
 as_postgres "$PG/bin/pgbench" -q -i -s "$SCALE" -h /tmp -p 54329 postgres
 as_postgres "$PG/bin/pg_ctl" -s -w -D "$database" stop
 
-mkfs.ext4 -q -F -L "$VOLUME" -m 0 -d "$root" "$work/$VOLUME.img" "$VOLUME_SIZE"
+mkfs.ext4 -q -F -b 4096 -N 32768 -L "$VOLUME" -m 0 -d "$root" "$work/$VOLUME.img" "$VOLUME_SIZE"
 
 # 3. The volume.
 "$tessera" serve > "$work/serve.log" 2>&1 & server=$!

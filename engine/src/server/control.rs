@@ -13,7 +13,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::ServeError;
 use super::admin;
 use super::command::{Command, CoreMessage, CoreStats, Outcome};
-use super::open::{self, StorePool};
+use super::notify::{self, notify};
+use super::open;
 use super::recorder::Recorder;
 use super::start::{self, CoreEnd, predictor_settings};
 use super::trainer::{self, LESSONS, Training};
@@ -25,6 +26,7 @@ use crate::core::mailbox::Control as Mail;
 use crate::device::Store;
 use crate::pool::Pool;
 use crate::pool::space_map::SpaceMap;
+use crate::pool::stores::StorePool;
 use crate::target::nbd::listener::{Address, Listener};
 use crate::units::CoreId;
 use crate::volume::catalog::Catalog;
@@ -158,7 +160,7 @@ pub fn serve(data_dir: &Path, config: Config) -> Result<(), ServeError> {
         signal_hook::low_level::pipe::register(signal, end).map_err(system("taking a signal"))?;
     }
     let state = State {
-        io: StorePool::new(&opened.stores)?,
+        io: open::synchronous(&opened.stores)?,
         catalog: opened.catalog,
         recorder: None,
         baseline: (Instant::now(), Vec::new()),
@@ -183,7 +185,9 @@ pub fn serve(data_dir: &Path, config: Config) -> Result<(), ServeError> {
     start_training(&server, saved, lessons)?;
     admin::finish_drops(&server);
     tracing::info!("serving {} on {} cores", data_dir.display(), server.cores());
+    notify(notify::State::Ready);
     wait(&server, &nbd, &admin_socket, &stopped);
+    notify(notify::State::Stopping);
     drop(nbd);
     stop_cores(&server, cores.threads)
 }

@@ -11,6 +11,7 @@ pub mod command;
 pub mod control;
 pub mod core_loop;
 pub mod host;
+pub mod notify;
 pub mod observe;
 pub mod open;
 pub mod recorder;

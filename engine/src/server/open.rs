@@ -7,64 +7,21 @@ use std::sync::Arc;
 use super::ServeError;
 use crate::admin::Role as ConfigRole;
 use crate::admin::config::{Config, DeviceConfig, Emulate};
-use crate::device::blockio::{BlockIo, StoreIo};
+use crate::device::Store;
 use crate::device::emulate::Model;
-use crate::device::{DeviceError, Store};
 use crate::format::layout::{CATALOG, JOURNALS, NewDevice};
 use crate::format::superblock::{COPY_OFFSETS, Role, Superblock};
 use crate::format::{FormatError, superblock};
 use crate::journal::log::PendingLog;
 use crate::journal::recover::{Found, IoError, PoolIo};
 use crate::journal::shm;
+use crate::pool::stores::StorePool;
 use crate::pool::{self, Pool};
 use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset, SliceId};
 use crate::volume::catalog::Catalog;
 
 /// Folder of the pending logs in a data directory.
 pub const LOG_DIR: &str = "log";
-
-/// The stores of a pool as synchronous devices.
-pub struct StorePool {
-    devices: Vec<StoreIo>,
-}
-
-impl StorePool {
-    /// Over all stores, in pool order.
-    pub fn new(stores: &[Arc<Store>]) -> Result<Self, ServeError> {
-        let open = |store: &Arc<Store>| StoreIo::new(Arc::clone(store));
-        let devices = stores.iter().map(open).collect::<Result<_, _>>();
-        let what = "memory for synchronous I/O";
-        Ok(Self { devices: devices.map_err(|source| ServeError::System { what, source })? })
-    }
-
-    fn device(&mut self, device: DeviceId) -> &mut StoreIo {
-        &mut self.devices[usize::from(device.get())]
-    }
-}
-
-fn named(device: DeviceId) -> impl Fn(DeviceError) -> IoError {
-    move |cause| IoError { device, cause: std::io::Error::other(cause) }
-}
-
-impl PoolIo for StorePool {
-    fn read(
-        &mut self,
-        device: DeviceId,
-        offset: DeviceOffset,
-        buf: &mut [u8],
-    ) -> Result<(), IoError> {
-        self.device(device).read_at(offset, buf).map_err(named(device))
-    }
-    fn write(&mut self, device: DeviceId, offset: DeviceOffset, buf: &[u8]) -> Result<(), IoError> {
-        self.device(device).write_at(offset, buf).map_err(named(device))
-    }
-    fn flush(&mut self, device: DeviceId) -> Result<(), IoError> {
-        self.device(device).flush().map_err(named(device))
-    }
-    fn devices(&self) -> u8 {
-        u8::try_from(self.devices.len()).expect("at most 64 devices")
-    }
-}
 
 /// An open pool with everything that recovery found.
 pub struct Opened {
@@ -113,6 +70,12 @@ fn open_stores(data_dir: &Path, config: &Config) -> Result<Vec<OpenDevice>, Serv
     Ok(stores)
 }
 
+/// The stores as synchronous devices.
+pub fn synchronous(stores: &[Arc<Store>]) -> Result<StorePool, ServeError> {
+    let what = "memory for synchronous I/O";
+    StorePool::new(stores).map_err(|source| ServeError::System { what, source })
+}
+
 /// True if the device holds no trace of a pool.
 fn is_blank(io: &mut dyn PoolIo, device: DeviceId) -> Result<bool, IoError> {
     for offset in COPY_OFFSETS {
@@ -129,7 +92,7 @@ fn is_blank(io: &mut dyn PoolIo, device: DeviceId) -> Result<bool, IoError> {
 pub fn open(data_dir: &Path, config: &Config) -> Result<Opened, ServeError> {
     let stores = open_stores(data_dir, config)?;
     let plain: Vec<_> = stores.iter().map(|device| Arc::clone(&device.store)).collect();
-    let mut io = StorePool::new(&plain)?;
+    let mut io = synchronous(&plain)?;
     let sizes: Vec<_> = plain.iter().map(|store| store.size_bytes()).collect();
     let mut blank = Vec::new();
     for (id, device) in (0..).map(DeviceId::new).zip(&stores) {
