@@ -80,10 +80,21 @@ impl World {
     pub(super) fn check_leaks(&mut self) -> Result<(), Violation> {
         self.auditing = true;
         let mut left = PATIENCE;
+        // In a full pool, zeroing the edge of a shrunk volume waits for space.
+        self.discard_everything(&mut left)?;
+        self.flush_all(&mut left)?;
         while self.job != Job::Idle {
             self.idle_step(&mut left)?;
         }
         self.round_up_sizes();
+        self.discard_everything(&mut left)?;
+        while !self.is_empty() {
+            self.flush_all(&mut left)?;
+        }
+        Ok(())
+    }
+
+    fn discard_everything(&mut self, left: &mut u64) -> Result<(), Violation> {
         let mut windows: Vec<_> = self
             .touched()
             .into_iter()
@@ -104,14 +115,10 @@ impl World {
                 self.clients.discard(volume, range, id, &mut self.oracle, &mut self.shared);
             self.with_core(core, |core, sink| core.composer.submit(request, false, sink));
             while self.clients.in_flight() >= 8 {
-                self.idle_step(&mut left)?;
+                self.idle_step(left)?;
             }
         }
-        self.quiesce()?;
-        while !self.is_empty() {
-            self.flush_all(&mut left)?;
-        }
-        Ok(())
+        self.quiesce()
     }
 
     fn flush_all(&mut self, left: &mut u64) -> Result<(), Violation> {
