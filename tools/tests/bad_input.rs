@@ -234,7 +234,7 @@ fn a_damaged_trace_is_refused_before_the_first_write() {
         vec!["replay".to_owned(), path(file), "--live".into(), "--volume".into(), "vm1".into()]
     };
     for (file, content, names) in [
-        ("cut", text[..text.len() - 3].as_bytes(), "line 3"),
+        ("cut", &text.as_bytes()[..text.len() - 3], "line 3"),
         ("letters", b"time_us,op,offset_bytes,size_bytes\n0,W,0,4096\nx,W,0,512\n", "line 3"),
         ("operation", b"time_us,op,offset_bytes,size_bytes\n0,W,0,4096\n0,Z,0,512\n", "line 3"),
         ("header", b"a,b\n0,1\n", "header"),

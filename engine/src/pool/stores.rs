@@ -6,18 +6,27 @@ use std::sync::Arc;
 use crate::device::blockio::{BlockIo, StoreIo};
 use crate::device::{DeviceError, Store};
 use crate::journal::recover::{IoError, PoolIo};
+use crate::pool::space_map::SpaceMap;
 use crate::units::{DeviceId, DeviceOffset};
 
 /// All devices of a pool, in its order.
 pub struct StorePool {
     devices: Vec<StoreIo>,
+    /// Where failed flushes are told, once cores run.
+    space: Option<Arc<SpaceMap>>,
 }
 
 impl StorePool {
     /// Fails only for want of memory.
     pub fn new(stores: &[Arc<Store>]) -> io::Result<Self> {
         let open = |store: &Arc<Store>| StoreIo::new(Arc::clone(store));
-        Ok(Self { devices: stores.iter().map(open).collect::<Result<_, _>>()? })
+        Ok(Self { devices: stores.iter().map(open).collect::<Result<_, _>>()?, space: None })
+    }
+
+    /// Shares failed flushes with the cores: the kernel tells of one only once, whoever asks.
+    #[must_use]
+    pub fn sharing_failures(self, space: Arc<SpaceMap>) -> Self {
+        Self { space: Some(space), ..self }
     }
 
     fn device(&mut self, device: DeviceId) -> &mut StoreIo {
@@ -42,7 +51,14 @@ impl PoolIo for StorePool {
         self.device(device).write_at(offset, buf).map_err(named(device))
     }
     fn flush(&mut self, device: DeviceId) -> Result<(), IoError> {
-        self.device(device).flush().map_err(named(device))
+        let result = self.device(device).flush();
+        let Some(space) = &self.space else { return result.map_err(named(device)) };
+        if result.is_err() {
+            space.fail_device(device);
+        }
+        let lost = || Err(DeviceError::Media);
+        let result = if space.has_failed(device) { result.and_then(|()| lost()) } else { result };
+        result.map_err(named(device))
     }
     fn devices(&self) -> u8 {
         u8::try_from(self.devices.len()).expect("at most 64 devices")

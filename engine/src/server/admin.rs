@@ -310,7 +310,7 @@ fn devices(server: &Server) -> Vec<DeviceReport> {
             .into(),
             emulate: store.emulates().map(|model| model.name.to_owned()),
             uuid: uuid_text(&superblock.device_uuid),
-            online: true,
+            online: !server.space.has_failed(superblock.device),
             total_bytes: u64::from(superblock.chunks) * superblock.chunk_bytes,
             ..DeviceReport::default()
         };

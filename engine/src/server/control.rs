@@ -160,7 +160,7 @@ pub fn serve(data_dir: &Path, config: Config) -> Result<(), ServeError> {
         signal_hook::low_level::pipe::register(signal, end).map_err(system("taking a signal"))?;
     }
     let state = State {
-        io: open::synchronous(&opened.stores)?,
+        io: open::synchronous(&opened.stores)?.sharing_failures(Arc::clone(&cores.space)),
         catalog: opened.catalog,
         recorder: None,
         baseline: (Instant::now(), Vec::new()),

@@ -213,6 +213,12 @@ impl Sink for Plant {
     fn release_extent(&mut self, extent: u32) {
         self.space.extents.release(extent);
     }
+    fn fail_device(&mut self, device: DeviceId) {
+        self.space.fail_device(device);
+    }
+    fn has_failed(&self, device: DeviceId) -> bool {
+        self.space.has_failed(device)
+    }
     fn done(&mut self, done: Done) {
         if done.origin & CONTROL_ORIGIN != 0 {
             return self.control.push((done.origin, done.result));

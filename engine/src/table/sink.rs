@@ -115,11 +115,9 @@ pub trait Sink {
     ///
     /// The system tells of the loss once, to whichever core flushed first. Sinks
     /// of a process with several cores share this and [`Sink::has_failed`].
-    fn fail_device(&mut self, _device: DeviceId) {}
+    fn fail_device(&mut self, device: DeviceId);
     /// True once a flush of the device has failed on any core.
-    fn has_failed(&self, _device: DeviceId) -> bool {
-        false
-    }
+    fn has_failed(&self, device: DeviceId) -> bool;
     /// A request ended.
     fn done(&mut self, done: Done);
 

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use engine::device::file::OpenError;
+use engine::server::ServeError;
+
 use super::{Context, when_unlocked};
 use crate::admin::config::{CONFIG_NAME, Emulate};
 use crate::admin::listener::{ListenerError, NbdListener};
@@ -54,7 +57,10 @@ pub fn run(args: &Args, context: &Context) -> Result<(), CommandError> {
         tracing::warn!("training will start threads beside the cores: set RAYON_NUM_THREADS=1");
     }
     let serve = || engine::server::serve(&data_dir, config.clone());
-    Ok(when_unlocked(context, engine::server::open::is_in_use, serve)?)
+    let in_use = |error: &ServeError| {
+        matches!(error, ServeError::Device { source: OpenError::InUse { .. }, .. })
+    };
+    Ok(when_unlocked(context, in_use, serve)?)
 }
 
 fn override_config(args: &Args, config: &mut Config) {
