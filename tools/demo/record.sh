@@ -21,7 +21,7 @@ chmod 755 "$work"
 
 VOLUME=demo
 VOLUME_SIZE=512M
-SCALE=10            # pgbench: 100,000 accounts each, about 15 MiB
+SCALE=10            # pgbench: 1,000,000 accounts, which both .sql files count on
 BOOTS=3
 MEMORY_MIB=256
 KERNEL=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: linux-image-\(.*\)-cloud-amd64$/\1/p' | head -n 1)

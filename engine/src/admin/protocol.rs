@@ -13,6 +13,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use predictor::prefetch::PrefetchKind;
+
 use super::report::{DeviceReport, StatsReport, StatusReport, TraceReport, VolumeReport};
 
 /// Name of the socket in a data directory.
@@ -21,47 +23,6 @@ pub const SOCKET_NAME: &str = "admin.sock";
 pub const MAX_REQUEST_BYTES: usize = 64 << 10;
 /// Longest reply line in bytes, newline included: room for ten thousands of volumes.
 pub const MAX_REPLY_BYTES: usize = 16 << 20;
-
-/// Who decides what is staged ahead.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PrefetchKind {
-    /// The trained model.
-    #[default]
-    Lstm,
-    /// The next fragments of a sequential stream.
-    Readahead,
-    /// Nothing is staged ahead.
-    None,
-}
-
-impl std::fmt::Display for PrefetchKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            PrefetchKind::Lstm => "lstm",
-            PrefetchKind::Readahead => "readahead",
-            PrefetchKind::None => "none",
-        })
-    }
-}
-
-impl std::str::FromStr for PrefetchKind {
-    type Err = UnknownPrefetch;
-
-    fn from_str(text: &str) -> Result<Self, UnknownPrefetch> {
-        match text {
-            "lstm" => Ok(PrefetchKind::Lstm),
-            "readahead" => Ok(PrefetchKind::Readahead),
-            "none" => Ok(PrefetchKind::None),
-            _ => Err(UnknownPrefetch),
-        }
-    }
-}
-
-/// Not the name of a prefetcher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected lstm, readahead or none")]
-pub struct UnknownPrefetch;
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

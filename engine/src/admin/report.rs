@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::PrefetchKind;
+pub use crate::format::superblock::Role;
 
 /// The server as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,26 +92,6 @@ pub struct VolumeReport {
     pub cold_bytes: u64,
     /// Connections that have it open.
     pub connections: u32,
-}
-
-/// The purpose of a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Journals, and fragments in use.
-    #[default]
-    Fast,
-    /// Fragments that cooled down.
-    Cold,
-}
-
-impl std::fmt::Display for Role {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Role::Fast => "fast",
-            Role::Cold => "cold",
-        })
-    }
 }
 
 /// One device.

@@ -68,9 +68,6 @@ impl Poll for Peer {
     fn next_deadline(&self) -> Option<Nanos> {
         self.send_at
     }
-    fn in_flight(&self) -> bool {
-        self.waiting
-    }
     fn arm(&mut self) {}
     fn disarm(&mut self) {}
     fn overdue(&mut self) -> bool {
@@ -94,9 +91,9 @@ fn ping_pong(rounds: u64, pause: bool, spin_ns: u64) -> (u64, u64, u64) {
             let wake = wake.clone();
             let cpu = cpus[n % cpus.len()];
             spawn_core(Some(cpu), "ping", move || async move {
-                let mut park = Park::new(wake, mail.core(), spin_ns).expect("parks");
+                let mut park = Park::new(wake, mail.core(), spin_ns);
                 let mut peer = Peer::new(mail, rounds, pause.then_some(n as u64 + 1));
-                reactor::run(&mut peer, &mut park).await;
+                reactor::run(&mut peer, &mut park);
                 (park.sleeps(), park.lost_wakes())
             })
             .expect("a core starts")
@@ -148,9 +145,6 @@ impl Poll for Quiet {
     fn next_deadline(&self) -> Option<Nanos> {
         None
     }
-    fn in_flight(&self) -> bool {
-        false
-    }
     fn arm(&mut self) {}
     fn disarm(&mut self) {}
     fn overdue(&mut self) -> bool {
@@ -179,8 +173,8 @@ fn a_parked_core_wakes_for_the_control_thread() {
     let (mut boxes, mut control) = mesh(&wake, 4, 4);
     let mail = boxes.pop().expect("one core");
     let thread = spawn_core(None, "quiet", move || async move {
-        let mut park = Park::new(wake, mail.core(), reactor::SPIN_NS).expect("parks");
-        reactor::run(&mut Quiet { mail, stopped: false }, &mut park).await;
+        let mut park = Park::new(wake, mail.core(), reactor::SPIN_NS);
+        reactor::run(&mut Quiet { mail, stopped: false }, &mut park);
         park.lost_wakes()
     })
     .expect("a core starts");

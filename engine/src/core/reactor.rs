@@ -1,16 +1,14 @@
 //! The loop that turns a core: poll, spin a little, sleep.
 //!
-//! One [`Poll`] holds everything a core does; [`run`] calls it for ever inside
-//! one glommio task. While there is work the task yields only when glommio
-//! asks for it; without work it yields every pass, so that the core's slow
-//! tasks run, and after [`SPIN_NS`] the core sleeps ([`crate::core::park`]).
+//! One [`Poll`] holds everything a core does; [`run`] calls it for ever, as the
+//! one task of the core's pinned glommio executor. After `spin_ns` without work
+//! the core sleeps ([`crate::core::park`]).
 //!
 //! Nothing here knows what is polled.
 
 use crate::core::clock;
 use crate::core::park::{Park, Woken};
 use crate::units::Nanos;
-use std::task;
 
 /// How long a core polls without finding work before it sleeps: about the cost
 /// of a wake, and longer than a read of a fast device takes.
@@ -26,55 +24,34 @@ pub trait Poll {
     fn poll(&mut self, now: Nanos) -> bool;
     /// When [`Poll::poll`] is wanted even if nothing arrives until then.
     fn next_deadline(&self) -> Option<Nanos>;
-    /// True while an answer of a device or a peer is awaited: the heartbeat runs.
-    fn in_flight(&self) -> bool;
     /// The core is about to sleep: kernel rings signal the eventfd from now on
     /// ([`crate::core::ring::Ring::arm`], [`crate::core::watch::Watch::arm`]).
     fn arm(&mut self);
     /// The core is awake: kernel rings are silent again.
     fn disarm(&mut self);
     /// True if work waits whose producer has finished its wake; asked only by
-    /// the heartbeat, to find lost wakes.
+    /// the beat, to find lost wakes.
     fn overdue(&mut self) -> bool;
     /// True once the core has drained and the reactor shall return.
     fn done(&self) -> bool;
 }
 
-/// Runs `poll` until it is done. Inside a glommio executor only.
-pub async fn run<P: Poll>(poll: &mut P, park: &mut Park) {
+/// Runs `poll` until it is done, as the one task of its executor: it never yields,
+/// and sleeps with the whole thread (see [`crate::core::park`] for why).
+pub fn run<P: Poll>(poll: &mut P, park: &mut Park) {
     let mut quiet_since: Option<Nanos> = None;
-    park.awake();
     while !poll.done() {
         let now = clock::now();
         if poll.poll(now) {
             quiet_since = None;
-            glommio::yield_if_needed().await;
             continue;
         }
         let since = *quiet_since.get_or_insert(now);
         if now.since(since) < park.spin_ns() {
             std::hint::spin_loop();
-            yield_now().await;
-            continue;
-        }
-        // After a mere heartbeat the next empty pass sleeps again at once.
-        if park.sleep(poll).await != Woken::Heartbeat {
+        } else if park.sleep(poll) != Woken::Beat {
+            // After a mere beat the next empty pass sleeps again at once.
             quiet_since = None;
         }
     }
-    park.finish().await;
-}
-
-/// Lets the executor's other ready tasks run once.
-pub async fn yield_now() {
-    let mut yielded = false;
-    std::future::poll_fn(|cx| {
-        if yielded {
-            return task::Poll::Ready(());
-        }
-        yielded = true;
-        cx.waker().wake_by_ref();
-        task::Poll::Pending
-    })
-    .await;
 }

@@ -76,9 +76,6 @@ impl Poll for Reader {
     fn next_deadline(&self) -> Option<Nanos> {
         self.devices.next_deadline()
     }
-    fn in_flight(&self) -> bool {
-        self.devices.in_flight() > 0
-    }
     fn arm(&mut self) {
         if !self.deaf {
             self.devices.arm();
@@ -107,13 +104,13 @@ fn read_while_sleeping(depth: usize, reads: u64, deaf: bool) -> u64 {
     let arena = cores.remove(0);
     let thread = spawn_core(None, "reader", move || async move {
         let core = CoreId::new(0);
-        let mut park = Park::new(wake.clone(), core, 0).expect("parks");
+        let mut park = Park::new(wake.clone(), core, 0);
         let fd = wake.waker(core).as_fd();
         let devices = Devices::new(&[store], arenas, fd, 64, 64).expect("io_uring");
         let bufs = (0..depth).map(|_| None).collect();
         let ended = Vec::with_capacity(depth);
         let mut reader = Reader { devices, arena, bufs, to_start: reads, ended, verified: 0, deaf };
-        reactor::run(&mut reader, &mut park).await;
+        reactor::run(&mut reader, &mut park);
         (reader.verified, park.sleeps(), park.lost_wakes())
     });
     let (verified, sleeps, lost) = thread.expect("starts").join().expect("ends well");
@@ -165,9 +162,6 @@ impl Poll for Echo {
     fn next_deadline(&self) -> Option<Nanos> {
         None
     }
-    fn in_flight(&self) -> bool {
-        true
-    }
     fn arm(&mut self) {
         self.watch.arm();
     }
@@ -191,11 +185,11 @@ fn sockets_wake_a_sleeper() {
     let mail = boxes.remove(0);
     let thread = spawn_core(None, "echo", move || async move {
         let core = CoreId::new(0);
-        let mut park = Park::new(wake.clone(), core, 0).expect("parks");
+        let mut park = Park::new(wake.clone(), core, 0);
         let mut watch = Watch::new(8, wake.waker(core).as_fd()).expect("io_uring");
         watch.add(server.as_fd(), Interest::Read, 5).expect("room");
         let mut echo = Echo { watch, socket: server, ready: false, ended: false, mail };
-        reactor::run(&mut echo, &mut park).await;
+        reactor::run(&mut echo, &mut park);
         (park.sleeps(), park.lost_wakes())
     })
     .expect("starts");

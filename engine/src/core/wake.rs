@@ -78,9 +78,8 @@ pub struct Waker {
 
 impl Waker {
     fn new() -> std::io::Result<Waker> {
-        // SAFETY: eventfd takes no pointers. Blocking, because io_uring would
-        // complete a read of a non-blocking one with EAGAIN instead of waiting.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        // SAFETY: eventfd takes no pointers.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
             return Err(std::io::Error::last_os_error());
         }

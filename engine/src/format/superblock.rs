@@ -62,10 +62,13 @@ pub struct RawSuperblock {
 const _: () = assert!(size_of::<RawSuperblock>() == BLOCK_BYTES);
 
 /// The tier a device belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// NVMe or SSD: journals, tables, slots with spare blocks.
+    #[default]
     Fast,
     /// HDD: slots without spares, written once and whole.
     Cold,

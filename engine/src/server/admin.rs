@@ -8,12 +8,11 @@ use super::command::{Command, CoreStats, Outcome};
 use super::control::{Server, State};
 use super::open::{random_uuid, uuid_text};
 use super::recorder::Recorder;
-use super::start::prefetch_kind;
 use crate::admin::protocol::{
     AdminError, AdminRequest, AdminResponse, ErrorCode, PrefetchKind, Progress,
 };
 use crate::admin::report::{
-    DeviceReport, Role as ReportRole, StatsReport, StatusReport, TierUsage, VolumeReport,
+    CoreReport, DeviceReport, StatsReport, StatusReport, TierUsage, VolumeReport,
 };
 use crate::device::Backing;
 use crate::format::superblock::Role;
@@ -288,7 +287,17 @@ fn status(server: &Server) -> StatusReport {
         prefetch: state.prefetch,
         fast: tier(server, Role::Fast, &stats),
         cold: tier(server, Role::Cold, &stats),
-        ..StatusReport::default()
+        per_core: stats.iter().map(core_report).collect(),
+    }
+}
+
+fn core_report(core: &CoreStats) -> CoreReport {
+    CoreReport {
+        cpu: core.cpu.map(count),
+        slices: core.slices,
+        fragments: core.fragments,
+        connections: count(core.connections.len()),
+        model_version: core.model_version,
     }
 }
 
@@ -298,10 +307,7 @@ fn devices(server: &Server) -> Vec<DeviceReport> {
         let store = &server.stores[at];
         let mut report = DeviceReport {
             id: superblock.device.get(),
-            role: match superblock.role {
-                Role::Fast => ReportRole::Fast,
-                Role::Cold => ReportRole::Cold,
-            },
+            role: superblock.role,
             path: server.paths[at].clone(),
             driver: match store.backing() {
                 Backing::File(_) => "uring",
@@ -393,7 +399,7 @@ fn set_prefetch(
     settings.check().map_err(|error| AdminError::new(ErrorCode::BadRequest, error.to_string()))?;
     state.settings = settings;
     state.prefetch = kind;
-    server.broadcast(|| Command::Prefetch(prefetch_kind(kind), settings));
+    server.broadcast(|| Command::Prefetch(kind, settings));
     if let Some(bytes) = budget_bytes {
         state.stage_budget = bytes / u64::from(server.cores());
         let each = state.stage_budget;

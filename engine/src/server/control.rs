@@ -189,6 +189,8 @@ pub fn serve(data_dir: &Path, config: Config) -> Result<(), ServeError> {
     wait(&server, &nbd, &admin_socket, &stopped);
     notify(notify::State::Stopping);
     drop(nbd);
+    // Left behind it would only be replaced by the next server.
+    let _ = std::fs::remove_file(data_dir.join(crate::admin::protocol::SOCKET_NAME));
     stop_cores(&server, cores.threads)
 }
 

@@ -418,10 +418,6 @@ impl Poll for CoreLoop {
             .min()
     }
 
-    fn in_flight(&self) -> bool {
-        self.plant.pending_io() > 0 || self.composer.in_flight() > 0 || self.table.is_busy()
-    }
-
     fn arm(&mut self) {
         self.plant.devices.arm();
         self.watch.arm();

@@ -39,6 +39,12 @@ pub struct Verdicts {
 /// A prediction to be delivered: volume and first block.
 pub type Forecast = (VolumeId, u64);
 
+/// A client as traces name it.
+fn short_client(client: ClientId) -> u32 {
+    let [a, b, c, d, ..] = client.get().to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
 /// The interceptor of one core.
 pub struct Observer {
     kind: PrefetchKind,
@@ -125,7 +131,7 @@ impl Observer {
                 op: if write { TraceOp::Write } else { TraceOp::Read },
                 offset_bytes: request.offset.get(),
                 size_bytes: request.length.max(1),
-                client: 0,
+                client: short_client(request.client),
             };
             tap.push(request.volume, record);
         }

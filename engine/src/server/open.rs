@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ServeError;
-use crate::admin::Role as ConfigRole;
 use crate::admin::config::{Config, DeviceConfig, Emulate};
 use crate::device::Store;
 use crate::device::emulate::Model;
@@ -48,12 +47,14 @@ struct OpenDevice {
 /// size is given.
 fn open_stores(data_dir: &Path, config: &Config) -> Result<Vec<OpenDevice>, ServeError> {
     let mut devices: Vec<&DeviceConfig> = config.pool.devices.iter().collect();
-    devices.sort_by_key(|device| device.role != ConfigRole::Fast);
+    devices.sort_by_key(|device| device.role != Role::Fast);
+    // A missing file is made for a new pool only; in an old one it is a device that has vanished.
+    let new_pool = !data_dir.join(LOG_DIR).exists();
     let mut stores = Vec::new();
     for device in devices {
         let path = data_dir.join(&device.path);
         let size = device.size.map(|size| size.bytes() / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
-        let store = if !path.exists() {
+        let store = if new_pool && !path.exists() {
             let size = size.ok_or_else(|| ServeError::NoSize { path: path.clone() })?;
             Store::create(&path, size)
         } else {
@@ -64,8 +65,7 @@ fn open_stores(data_dir: &Path, config: &Config) -> Result<Vec<OpenDevice>, Serv
             Some(Emulate::Hdd) => store.emulating(Model::HDD),
             None => store,
         };
-        let role = if device.role == ConfigRole::Fast { Role::Fast } else { Role::Cold };
-        stores.push(OpenDevice { store: Arc::new(store), path, role });
+        stores.push(OpenDevice { store: Arc::new(store), path, role: device.role });
     }
     Ok(stores)
 }

@@ -155,7 +155,7 @@ pub fn start(
         let mut composer = Composer::new(core, cores, MAX_REQUESTS);
         composer.set_volumes(volumes.clone());
         let mut observer = Observer::new(
-            prefetch_kind(config.prefetch),
+            config.prefetch,
             predictor_settings(config),
             Arc::clone(lessons),
             Arc::clone(&verdicts),
@@ -182,15 +182,6 @@ pub fn start(
     Ok(Cores { control, threads, space })
 }
 
-/// The predictor's name for a kind of the configuration.
-pub fn prefetch_kind(kind: crate::admin::PrefetchKind) -> predictor::prefetch::PrefetchKind {
-    match kind {
-        crate::admin::PrefetchKind::Lstm => predictor::prefetch::PrefetchKind::Lstm,
-        crate::admin::PrefetchKind::Readahead => predictor::prefetch::PrefetchKind::Readahead,
-        crate::admin::PrefetchKind::None => predictor::prefetch::PrefetchKind::None,
-    }
-}
-
 fn table_config(config: &Config, opened: &Opened, core: CoreId, cores: u8) -> TableConfig {
     TableConfig {
         core,
@@ -208,7 +199,6 @@ fn table_config(config: &Config, opened: &Opened, core: CoreId, cores: u8) -> Ta
 /// The body of a core's thread. Ends with the number of wakes that only the heartbeat found.
 async fn run(kit: Kit) -> CoreEnd {
     let core = kit.arena.core();
-    let system = |what| move |source| ServeError::System { what, source };
     let eventfd = kit.wake.waker(core);
     let arenas = Arc::clone(kit.arena.arenas());
     let entries = MAX_OPS * u32::try_from(kit.stores.len()).expect("at most 64 devices");
@@ -218,8 +208,7 @@ async fn run(kit: Kit) -> CoreEnd {
     let watch = Watch::new(u32::from(CONNECTIONS) + 8, fd)?;
     let roles = kit.table.roles();
     let plant = Plant::new(kit.arena, devices, roles, kit.space, kit.mail, MAX_OPS);
-    let mut park =
-        Park::new(kit.wake.clone(), core, kit.spin_ns).map_err(system("preparing to sleep"))?;
+    let mut park = Park::new(kit.wake.clone(), core, kit.spin_ns);
     let shared = kit.shared;
     let mut core_loop = CoreLoop::new(
         kit.composer,
@@ -231,6 +220,6 @@ async fn run(kit: Kit) -> CoreEnd {
         shared,
         kit.cpu,
     );
-    reactor::run(&mut core_loop, &mut park).await;
+    reactor::run(&mut core_loop, &mut park);
     Ok(park.lost_wakes())
 }

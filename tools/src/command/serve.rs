@@ -48,6 +48,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), CommandError> {
     let config = Config::parse(&config.to_toml(), Path::new("command line"))?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
