@@ -112,7 +112,7 @@ fn no_message_is_lost_with_random_pauses() {
         let (ns, sleeps, lost) = ping_pong(rounds, true, spin_ns);
         println!("{} messages, {sleeps} sleeps in {} ms", 2 * rounds, ns / 1_000_000);
         assert!(sleeps > 0, "the test has to sleep to test anything");
-        assert_eq!(lost, 0, "the heartbeat alone found work");
+        assert_eq!(lost, 0, "the beat alone found work");
     }
 }
 
@@ -121,14 +121,14 @@ fn every_message_wakes_a_sleeper() {
     let (ns, sleeps, lost) = ping_pong(2_000, false, 0);
     println!("parked round trip: {} ns, {sleeps} sleeps", ns / 2_000);
     assert!(sleeps > 0, "the test has to sleep to test anything");
-    assert_eq!(lost, 0, "the heartbeat alone found work");
+    assert_eq!(lost, 0, "the beat alone found work");
 }
 
 #[test]
 fn polling_round_trip_is_printed() {
     let (ns, _, lost) = ping_pong(200_000, false, 1_000_000_000);
     println!("polling round trip: {} ns", ns / 200_000);
-    assert_eq!(lost, 0, "the heartbeat alone found work");
+    assert_eq!(lost, 0, "the beat alone found work");
 }
 
 /// Waits for one message from the control thread.

@@ -295,7 +295,7 @@ fn stop_cores(server: &Server, threads: Vec<CoreThread<CoreEnd>>) -> Result<(), 
     for end in ends {
         let lost = end??;
         if lost > 0 {
-            tracing::error!(lost, "wakes that only the heartbeat found: please report this");
+            tracing::error!(lost, "wakes that only the beat found: please report this");
         }
     }
     tracing::info!("stopped");

@@ -196,7 +196,7 @@ fn table_config(config: &Config, opened: &Opened, core: CoreId, cores: u8) -> Ta
     }
 }
 
-/// The body of a core's thread. Ends with the number of wakes that only the heartbeat found.
+/// The body of a core's thread. Ends with the number of wakes that only the beat found.
 async fn run(kit: Kit) -> CoreEnd {
     let core = kit.arena.core();
     let eventfd = kit.wake.waker(core);

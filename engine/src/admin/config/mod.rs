@@ -133,13 +133,13 @@ fn default_prefetch_depth() -> u32 {
     4
 }
 fn default_stage_threshold() -> f32 {
-    0.5
+    0.3
 }
 fn default_stage_budget() -> ByteSize {
     ByteSize::new(128 << 20)
 }
 fn default_sequence_length() -> u32 {
-    32
+    16
 }
 fn default_fragment_size() -> ByteSize {
     ByteSize::new(FragmentSize::DEFAULT.bytes())
