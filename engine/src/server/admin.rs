@@ -149,6 +149,10 @@ fn resize(server: &Server, name: &str, size_bytes: u64, force: bool) -> Answer {
     let id = {
         let mut state = server.state();
         let id = state.catalog.find(name).map_err(catalog_error)?;
+        if state.catalog.get(id).is_some_and(|volume| volume.flags & TRIMMING != 0) {
+            // An earlier shrink did not end, for want of space or by an error: try again.
+            drop_beyond(server, &mut state, id)?;
+        }
         let State { catalog, io, .. } = &mut *state;
         let shrinks =
             catalog.resize(io, &server.pool.meta, id, size_bytes, force).map_err(catalog_error)?;

@@ -83,6 +83,10 @@ impl World {
         // In a full pool, zeroing the edge of a shrunk volume waits for space.
         self.discard_everything(&mut left)?;
         self.flush_all(&mut left)?;
+        if std::mem::take(&mut self.halted) {
+            // A trim that found no space is tried again, as the server does.
+            self.resume_jobs();
+        }
         while self.job != Job::Idle {
             self.idle_step(&mut left)?;
         }

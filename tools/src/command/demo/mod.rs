@@ -28,11 +28,11 @@ use server::Server;
 /// The recorded I/O that ships with the sources; see the README beside it.
 const TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/trace.csv.zst");
 const VOLUME: &str = "demo";
-const VOLUME_BYTES: u64 = 256 << 20;
+const VOLUME_BYTES: u64 = 512 << 20;
 const FAST_BYTES: u64 = 1 << 30;
 const COLD_BYTES: u64 = 2 << 30;
 /// Small against the volume, so that staging has to choose.
-const STAGE_BYTES: u64 = 16 << 20;
+const STAGE_BYTES: u64 = 32 << 20;
 /// Limits of one replay: four of them and the rest end within three minutes.
 const MAX_TIME: Duration = Duration::from_secs(20);
 /// Share of the trace to learn from, in percent.
