@@ -182,3 +182,105 @@ impl Composer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::VolumeView;
+    use crate::units::{ClientId, FragmentSize, SEGMENT_BYTES, VolumeOffset};
+    use crate::volume::Volume;
+
+    #[derive(Default)]
+    struct Recorded {
+        sent: Vec<(CoreId, Message)>,
+        completed: Vec<Completion>,
+    }
+
+    impl Outlet for Recorded {
+        fn send(&mut self, to: CoreId, message: Message) {
+            self.sent.push((to, message));
+        }
+        fn complete(&mut self, completion: Completion) {
+            self.completed.push(completion);
+        }
+    }
+
+    fn volumes(size_bytes: u64, read_only: bool) -> Volumes {
+        let (id, name) = (VolumeId::new(1), "v".to_owned());
+        let view = VolumeView { id, name, size_bytes, block_bytes: 512, read_only };
+        Volumes::new(vec![Volume { view, uuid: [0; 16], fragment: FragmentSize::DEFAULT }])
+    }
+
+    fn composer() -> Composer {
+        let mut composer = Composer::new(CoreId::new(1), 3, 4);
+        composer.set_volumes(volumes(4 * SEGMENT_BYTES, false));
+        composer
+    }
+
+    fn request(op: Op, offset: u64, length: u32) -> Request {
+        let (client, volume) = (ClientId::new(0), VolumeId::new(1));
+        let offset = VolumeOffset::new(offset);
+        Request { tag: 9, client, volume, op, fua: false, offset, length, buf: None }
+    }
+
+    #[test]
+    fn a_request_goes_to_the_owner_of_its_segment_and_comes_back() {
+        let (mut composer, mut out) = (composer(), Recorded::default());
+        let offset = 2 * SEGMENT_BYTES + 512;
+        composer.submit(request(Op::Discard, offset, 4096), true, &mut out);
+        let (to, Message::Part(slice, part)) = out.sent.pop().expect("sent") else {
+            panic!("a part")
+        };
+        assert_eq!(slice, slice_of(VolumeId::new(1), offset));
+        assert_eq!(to, core_of(slice, 3));
+        assert!(part.stage && part.offset == offset && part.length == 4096);
+        assert_eq!(Composer::home(part.origin), CoreId::new(1));
+        composer.done(Done { origin: part.origin, buf: None, result: Ok(()) }, &mut out);
+        assert_eq!((out.completed[0].tag, out.completed[0].result), (9, Ok(())));
+        assert_eq!(composer.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_flush_asks_every_core_and_fails_if_one_does() {
+        let (mut composer, mut out) = (composer(), Recorded::default());
+        composer.submit(request(Op::Flush, 0, 0), false, &mut out);
+        let cores: Vec<_> = out.sent.iter().map(|(to, _)| to.get()).collect();
+        assert_eq!(cores, [0, 1, 2]);
+        for (to, message) in std::mem::take(&mut out.sent) {
+            let Message::Flush(_, origin) = message else { panic!("a flush") };
+            assert!(out.completed.is_empty());
+            let result = if to.get() == 1 { Err(Failure::Device) } else { Ok(()) };
+            composer.done(Done { origin, buf: None, result }, &mut out);
+        }
+        assert_eq!(out.completed[0].result, Err(Failure::Device));
+    }
+
+    #[test]
+    fn what_a_volume_does_not_allow_fails_at_once() {
+        let (mut composer, mut out) = (composer(), Recorded::default());
+        composer.submit(request(Op::Discard, 4 * SEGMENT_BYTES - 512, 1024), false, &mut out);
+        composer.set_volumes(volumes(SEGMENT_BYTES, true));
+        composer.submit(request(Op::Discard, 0, 512), false, &mut out);
+        composer.submit(request(Op::Discard, 0, 0), false, &mut out);
+        composer.stop();
+        composer.submit(request(Op::Flush, 0, 0), false, &mut out);
+        let results: Vec<_> = out.completed.iter().map(|end| end.result).collect();
+        let expected =
+            [Failure::OutOfRange, Failure::ReadOnly, Failure::ReadOnly, Failure::Stopping];
+        assert_eq!(results, expected.map(Err));
+        assert!(out.sent.is_empty());
+    }
+
+    #[test]
+    fn volumes_settle_when_the_requests_before_have_ended() {
+        let (mut composer, mut out) = (composer(), Recorded::default());
+        composer.submit(request(Op::Discard, 0, 512), false, &mut out);
+        composer.set_volumes(volumes(SEGMENT_BYTES, false));
+        composer.submit(request(Op::Discard, 0, 512), false, &mut out);
+        assert!(!composer.has_settled());
+        let Message::Part(_, part) = &out.sent[0].1 else { panic!("a part") };
+        let origin = part.origin;
+        composer.done(Done { origin, buf: None, result: Ok(()) }, &mut out);
+        assert!(composer.has_settled() && composer.in_flight() == 1);
+    }
+}
