@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{Context, check, demo, device, image, replay, serve, status, trace, volume};
+use crate::command::{
+    Context, check, demo, device, image, replay, serve, status, tier, trace, volume,
+};
 use crate::error::CommandError;
 use crate::output::Form;
 
@@ -44,6 +46,9 @@ enum Command {
     /// List and show the pool's devices
     #[command(subcommand)]
     Device(device::Action),
+    /// Move data between the tiers
+    #[command(subcommand)]
+    Tier(tier::Action),
     /// Copy raw images in and out of volumes
     #[command(subcommand)]
     Image(image::Action),
@@ -76,6 +81,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CommandError> {
         Command::Status(args) => status::run(args, context),
         Command::Volume(action) => volume::run(action, context),
         Command::Device(action) => device::run(action, context),
+        Command::Tier(action) => tier::run(action, context),
         Command::Image(action) => image::run(action, context),
         Command::Trace(action) => trace::run(action, context),
         Command::Replay(args) => replay::run(args, context),
@@ -118,6 +124,7 @@ mod tests {
             "tessera check --json",
             "tessera --data d status --json",
             "tessera volume create vm1 --size 8GiB --fragment-size 256KiB --block-size 4096",
+            "tessera tier spill vm1",
             "tessera volume list",
             "tessera volume show vm1",
             "tessera volume resize vm1 --size 4GiB --force",

@@ -7,6 +7,7 @@ pub mod image;
 pub mod replay;
 pub mod serve;
 pub mod status;
+pub mod tier;
 pub mod trace;
 pub mod volume;
 

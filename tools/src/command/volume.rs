@@ -123,7 +123,7 @@ fn table(volumes: &[VolumeReport]) -> Table {
     table
 }
 
-fn details(v: &VolumeReport) -> Pairs {
+pub(super) fn details(v: &VolumeReport) -> Pairs {
     Pairs::default()
         .with("volume", &v.name)
         .with("id", v.id)

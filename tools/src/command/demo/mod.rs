@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::replay::{inspect, measure, set_prefetch};
+use super::tier::spill;
 use super::{Context, attach, volume};
 use crate::admin::config::{DeviceConfig, Emulate};
 use crate::admin::size::ByteSize;
@@ -163,7 +164,7 @@ fn compare(
     };
     let (learning, mut judging) = (part(learn), part(records - learn));
     let replay = |what: &str, kind, skip, options: &Options| {
-        spill(context)?;
+        spill(context, VOLUME)?;
         set_prefetch(&mut context.admin()?, kind)?;
         let mut client = attach(&mut context.admin()?, VOLUME)?;
         let bar = count_bar(what, options.max_requests.unwrap_or(0));
@@ -183,16 +184,4 @@ fn compare(
         reports.push(report);
     }
     Ok(reports)
-}
-
-/// Everything to the cold device.
-fn spill(context: &Context) -> Result<(), CommandError> {
-    let bar = count_bar("spill", 0);
-    let request = AdminRequest::VolumeSpill { name: VOLUME.to_owned() };
-    context.admin()?.call_with_progress(&request, |step| {
-        bar.set_length(step.total);
-        bar.set_position(step.done);
-    })?;
-    bar.finish_and_clear();
-    Ok(())
 }
