@@ -116,6 +116,9 @@ impl Root {
         if raw.slice.get() != slice.get() {
             return Err(FormatError::Foreign("slice"));
         }
+        if raw.start_group.get() == 0 {
+            return Err(FormatError::Field("start_group"));
+        }
         let count = raw.extents.get() as usize;
         let names = rest.get(..count * 4).ok_or(FormatError::Field("extents"))?;
         let extents =
@@ -206,6 +209,7 @@ mod tests {
     fn a_root_round_trips_and_belongs_to_its_table() {
         let root = Root {
             sequence: 4,
+            start_group: 1,
             start_seq: 77,
             extents: vec![3, 1, 4],
             pages: 9,

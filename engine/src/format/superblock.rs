@@ -212,6 +212,7 @@ impl Superblock {
         fail((self.role == Role::Fast) == (self.device.get() < self.fast_devices), "role")?;
         fail(self.journal_blocks >= super::layout::MIN_JOURNAL_BLOCKS, "journal_blocks")?;
         fail(self.extent_bytes >= 4096 && self.extent_bytes.is_power_of_two(), "extent_bytes")?;
+        fail(u32::try_from(self.incarnation).is_ok_and(|n| n < u32::MAX), "incarnation")?;
         let chunk = super::layout::chunk_bytes(self.role);
         fail(self.chunk_bytes == chunk, "chunk_bytes")?;
         let end = u64::from(self.chunks)

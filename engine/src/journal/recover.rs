@@ -482,8 +482,10 @@ pub fn write_group(
     records: &[u8],
     incarnation: u32,
 ) -> Result<(), IoError> {
+    // Only a group that is whole and durable is part of the chain: a failed one is written over.
+    let mut next = end.clone();
     let blocks = u16::try_from(records.len().div_ceil(PAYLOAD_BYTES)).expect("a bounded group");
-    let durable = end.next_seq.wrapping_sub(1);
+    let durable = next.next_seq.wrapping_sub(1);
     for (index, payload) in (0u16..).zip(records.chunks(PAYLOAD_BYTES)) {
         let mut block = [0; BLOCK_BYTES];
         block[HEADER_BYTES..HEADER_BYTES + payload.len()].copy_from_slice(payload);
@@ -493,24 +495,25 @@ pub fn write_group(
             index,
             blocks,
             bytes: u16::try_from(payload.len()).expect("below a block"),
-            seq: end.next_seq,
-            group: end.group + 1,
+            seq: next.next_seq,
+            group: next.group + 1,
             durable,
-            prev: end.prev,
+            prev: next.prev,
             incarnation,
         };
-        end.prev = seal(&mut block, &header);
+        next.prev = seal(&mut block, &header);
         for copy in 0..2 {
-            let (device, offset) = meta.place(copy, meta.journal(id.slice, end.next_seq));
+            let (device, offset) = meta.place(copy, meta.journal(id.slice, next.next_seq));
             io.write(device, offset, &block)?;
         }
-        end.next_seq += 1;
+        next.next_seq += 1;
     }
-    end.incarnation = incarnation;
-    end.group += 1;
+    next.incarnation = incarnation;
+    next.group += 1;
     for copy in 0..2 {
         io.flush(meta.copies[copy].0)?;
     }
+    *end = next;
     Ok(())
 }
 

@@ -198,3 +198,18 @@ fn a_pending_log_with_a_gap_or_of_old_groups_adds_nothing() {
         assert_eq!(found.state.fragments.len(), 2);
     }
 }
+
+#[test]
+fn a_group_that_fails_half_way_is_no_part_of_the_chain() {
+    for fuel in 0..4 {
+        let mut rig = Rig::new(2);
+        let before = rig.end.clone();
+        let mut io = SimPool { disks: &mut rig.disks, fuel: Some(fuel), rng: &mut rig.rng };
+        let failed = write_group(&mut io, &rig.meta, ID, &mut rig.end, &fragment(7), 1);
+        assert!(failed.is_err(), "{fuel} steps of four");
+        assert_eq!(rig.end, before);
+        rig.append(&fragment(8));
+        let state = rig.read().expect("the chain holds").state;
+        assert!(state.fragments.contains_key(&key(8)) && !state.fragments.contains_key(&key(7)));
+    }
+}

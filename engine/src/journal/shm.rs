@@ -33,8 +33,8 @@ pub fn map_log(path: &Path) -> io::Result<LogMemory> {
     }
     file.set_len(LOG_BYTES as u64)?;
     allocate(&file)?;
-    // SAFETY: the file has its full length and is ours alone while the pool's
-    // devices are locked, so nothing cuts it or changes its bytes under the map.
+    // SAFETY: the file has its full length and is ours alone while the data
+    // directory is locked, so nothing cuts it or changes its bytes under the map.
     let map = unsafe { MmapMut::map_mut(&file)? };
     Ok(LogMemory::Mapped(map))
 }

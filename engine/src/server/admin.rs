@@ -340,13 +340,14 @@ fn devices(server: &Server) -> Vec<DeviceReport> {
 
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 fn stats(server: &Server, reset: bool) -> StatsReport {
-    let now = server.ask_all(Command::Stats);
+    // Under the lock, so that nobody sets a newer baseline meanwhile.
     let mut state = server.state();
+    let now = server.ask_all(Command::Stats);
     let (since, before) = &state.baseline;
     let seconds = since.elapsed().as_secs_f64();
     let sum = |of: &dyn Fn(&CoreStats) -> u64| {
         let total = |cores: &[CoreStats]| cores.iter().map(of).sum::<u64>();
-        total(&now) - total(before)
+        total(&now).saturating_sub(total(before))
     };
     let counted = |of: fn(&Counters) -> u64| sum(&|core| of(&core.counters));
     let cold_reads = |core: &CoreStats| {

@@ -191,7 +191,9 @@ pub fn serve(data_dir: &Path, config: Config) -> Result<(), ServeError> {
     drop(nbd);
     // Left behind it would only be replaced by the next server.
     let _ = std::fs::remove_file(data_dir.join(crate::admin::protocol::SOCKET_NAME));
-    stop_cores(&server, cores.threads)
+    let stopped = stop_cores(&server, cores.threads);
+    drop(opened.lock);
+    stopped
 }
 
 fn start_training(
@@ -275,7 +277,8 @@ fn stop_cores(server: &Server, threads: Vec<CoreThread<CoreEnd>>) -> Result<(), 
     if let Some(training) = locked(&server.training).take() {
         training.stop();
     }
-    let recorder = server.state().recorder.take();
+    // An admin request that holds the state must not hold up the stop.
+    let recorder = server.state.try_lock().ok().and_then(|mut state| state.recorder.take());
     if let Some(recorder) = recorder {
         server.broadcast(|| Command::Tap(None));
         if let Err(error) = recorder.stop() {

@@ -69,7 +69,9 @@ pub struct CoreLoop {
     waiters: HashMap<u64, Sender<Outcome>>,
     next_origin: u64,
     settling: Option<Sender<Outcome>>,
-    cooling: Option<(VolumeId, Sender<Outcome>)>,
+    cooling: VecDeque<(VolumeId, Sender<Outcome>)>,
+    /// Commands that wait for a slot of the table.
+    postponed: VecDeque<Command>,
     shared: Arc<Shared>,
     stop: Stop,
     now: Nanos,
@@ -107,7 +109,8 @@ impl CoreLoop {
             waiters: HashMap::new(),
             next_origin: 0,
             settling: None,
-            cooling: None,
+            cooling: VecDeque::new(),
+            postponed: VecDeque::new(),
             shared,
             stop: Stop::No,
             now: Nanos::new(0),
@@ -136,6 +139,12 @@ impl CoreLoop {
                 CoreMessage::Predicted => self.observer.outstanding -= 1,
                 CoreMessage::Command(command) => self.command(*command),
             }
+        }
+        while self.table.can_submit()
+            && let Some(command) = self.postponed.pop_front()
+        {
+            worked = true;
+            self.command(command);
         }
         worked | self.handle_data()
     }
@@ -251,20 +260,27 @@ impl CoreLoop {
         worked
     }
 
-    fn timers(&mut self, worked: bool) {
+    /// Takes the oldest request to cool a volume further.
+    fn cool(&mut self) {
+        let Some((volume, waiter)) = self.cooling.pop_front() else { return };
+        if self.table.cool(volume, &mut self.plant) {
+            self.cooling.push_front((volume, waiter));
+        } else {
+            let _ = waiter.send(Ok(()));
+        }
+        if !self.cooling.is_empty() {
+            self.next_tick = Some(self.now.after(TICK_NS));
+        }
+    }
+
+    /// True if it did anything that may have queued work.
+    fn timers(&mut self, worked: bool) -> bool {
         let due = self.next_tick.is_some_and(|at| self.now >= at);
         let busy = worked && self.now.since(self.last_tick) > TICK_NS;
         if due || busy {
             self.last_tick = self.now;
             self.next_tick = self.table.tick(&mut self.plant);
-            if let Some((volume, waiter)) = self.cooling.take() {
-                if self.table.cool(volume, &mut self.plant) {
-                    self.cooling = Some((volume, waiter));
-                    self.next_tick = Some(self.now.after(TICK_NS));
-                } else {
-                    let _ = waiter.send(Ok(()));
-                }
-            }
+            self.cool();
             self.observer.judge(&self.table.counters);
         }
         if self.now >= self.next_second {
@@ -273,6 +289,7 @@ impl CoreLoop {
             let mut host = CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
             nbd.expire(*now, &mut host);
         }
+        due || busy
     }
 
     fn origin(&mut self, waiter: Sender<Outcome>) -> u64 {
@@ -283,6 +300,11 @@ impl CoreLoop {
     }
 
     fn command(&mut self, command: Command) {
+        let takes_slot =
+            matches!(command, Command::Flush(_) | Command::Part(..) | Command::DropRange(..));
+        if takes_slot && !self.table.can_submit() {
+            return self.postponed.push_back(command);
+        }
         match command {
             Command::Volumes(volumes, waiter) => {
                 self.composer.set_volumes(volumes);
@@ -302,7 +324,7 @@ impl CoreLoop {
                 self.table.drop_range(volume, segment, origin, &mut self.plant);
             }
             Command::Cool(volume, waiter) => {
-                self.cooling = Some((volume, waiter));
+                self.cooling.push_back((volume, waiter));
                 self.next_tick = Some(self.now);
             }
             Command::Prefetch(kind, settings) => self.observer.configure(kind, settings),
@@ -400,7 +422,7 @@ impl Poll for CoreLoop {
         worked |= self.finish_io();
         worked |= self.handle_data();
         worked |= self.complete();
-        self.timers(worked);
+        worked |= self.timers(worked);
         if self.stop != Stop::No {
             worked |= self.stop_step();
         }

@@ -2,14 +2,11 @@
 
 use super::command::CoreMessage;
 use super::observe::Observer;
-use super::sink::Plant;
+use super::sink::{Plant, RESERVED_PAGES};
 use crate::request::{Buf, Host, Op, Request, VolumeView};
 use crate::units::{BLOCK_SHIFT, Nanos, SliceId, VolumeId};
 use crate::volume::composer::Composer;
 use crate::volume::placement::{core_of, slice_of};
-
-/// Pages of the arena that targets leave to the engine: old blocks, groups, copies.
-const RESERVED_PAGES: u32 = 2048;
 
 /// A core as its targets see it.
 pub struct CoreHost<'a> {

@@ -39,6 +39,12 @@ pub enum ServeError {
         /// The cause.
         source: OpenError,
     },
+    /// Another server uses the data directory.
+    #[error("{}: in use by another process", data_dir.display())]
+    InUse {
+        /// The directory.
+        data_dir: std::path::PathBuf,
+    },
     /// Some devices of the configuration hold a pool and others do not.
     #[error("{} holds no pool while other devices do: is it the right one?", path.display())]
     HalfPool {

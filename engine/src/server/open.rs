@@ -1,16 +1,18 @@
 //! From a configuration to an open pool: devices, identity, tables, pending logs.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::ServeError;
 use crate::admin::config::{Config, DeviceConfig, Emulate};
-use crate::device::Store;
 use crate::device::emulate::Model;
-use crate::format::layout::{CATALOG, JOURNALS, NewDevice};
+use crate::device::{Backing, Store};
+use crate::format::layout::{CATALOG, JOURNALS, NewDevice, plan};
+use crate::format::superblock;
 use crate::format::superblock::{COPY_OFFSETS, Role, Superblock};
-use crate::format::{FormatError, superblock};
 use crate::journal::log::PendingLog;
 use crate::journal::recover::{Found, IoError, PoolIo};
 use crate::journal::shm;
@@ -21,6 +23,10 @@ use crate::volume::catalog::Catalog;
 
 /// Folder of the pending logs in a data directory.
 pub const LOG_DIR: &str = "log";
+const LOCK_NAME: &str = "lock";
+/// Bytes at both ends of a device that must be zero before a pool is made on it: where other
+/// owners of a device keep their marks.
+const BLANK_BYTES: u64 = 1 << 20;
 
 /// An open pool with everything that recovery found.
 pub struct Opened {
@@ -34,6 +40,26 @@ pub struct Opened {
     pub catalog: Catalog,
     /// Tables of slices 0..64, with their pending logs.
     pub tables: Vec<(Found, PendingLog)>,
+    /// Held for as long as the process uses the data directory.
+    pub lock: DirLock,
+}
+
+/// The data directory belongs to this process while this lives.
+#[derive(Debug)]
+pub struct DirLock(#[expect(dead_code, reason = "its open file is the lock")] File);
+
+/// Takes the data directory. The devices' own locks do not do: another configuration in the
+/// same directory could name other devices and still map the pending logs.
+fn lock(data_dir: &Path) -> Result<DirLock, ServeError> {
+    let system = |what| move |source| ServeError::System { what, source };
+    let path = data_dir.join(LOCK_NAME);
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(system("making the lock file"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(DirLock(file)),
+        Err(TryLockError::WouldBlock) => Err(ServeError::InUse { data_dir: data_dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(system("locking the data directory")(source)),
+    }
 }
 
 /// A device of the configuration, open.
@@ -54,6 +80,12 @@ fn open_stores(data_dir: &Path, config: &Config) -> Result<Vec<OpenDevice>, Serv
     for device in devices {
         let path = data_dir.join(&device.path);
         let size = device.size.map(|size| size.bytes() / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
+        let empty = fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == 0);
+        if new_pool && empty && size.is_some() {
+            // Left by a start that ended between making the file and giving it its size.
+            let what = "replacing an empty device file";
+            fs::remove_file(&path).map_err(|source| ServeError::System { what, source })?;
+        }
         let store = if new_pool && !path.exists() {
             let size = size.ok_or_else(|| ServeError::NoSize { path: path.clone() })?;
             Store::create(&path, size)
@@ -76,49 +108,89 @@ pub fn synchronous(stores: &[Arc<Store>]) -> Result<StorePool, ServeError> {
     StorePool::new(stores).map_err(|source| ServeError::System { what, source })
 }
 
-/// True if the device holds no trace of a pool.
-fn is_blank(io: &mut dyn PoolIo, device: DeviceId) -> Result<bool, IoError> {
-    for offset in COPY_OFFSETS {
-        let mut block = [0; BLOCK_BYTES];
-        io.read(device, DeviceOffset::new(offset), &mut block)?;
-        if Superblock::decode(&block) != Err(FormatError::Magic) || block.iter().any(|b| *b != 0) {
-            return Ok(false);
+/// What a device holds before the pool is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contents {
+    /// Nothing at either end.
+    Blank,
+    /// Superblocks of a pool whose making did not end.
+    Unfinished,
+    /// A pool, or something that is not ours.
+    Other,
+}
+
+fn contents(io: &mut dyn PoolIo, device: DeviceId, size: u64) -> Result<Contents, IoError> {
+    let mut first = [0; BLOCK_BYTES];
+    io.read(device, DeviceOffset::new(COPY_OFFSETS[0]), &mut first)?;
+    if let Ok(superblock) = Superblock::decode(&first) {
+        let fresh = superblock.sequence == 1 && superblock.incarnation == 0;
+        return Ok(if fresh { Contents::Unfinished } else { Contents::Other });
+    }
+    let mut edge = vec![0; usize::try_from(BLANK_BYTES.min(size)).expect("at most 1 MiB")];
+    for offset in [0, size - edge.len() as u64] {
+        io.read(device, DeviceOffset::new(offset), &mut edge)?;
+        if edge.iter().any(|byte| *byte != 0) {
+            return Ok(Contents::Other);
         }
     }
-    Ok(true)
+    Ok(Contents::Blank)
 }
 
 /// Opens the pool of a configuration; makes it if all devices are blank.
 pub fn open(data_dir: &Path, config: &Config) -> Result<Opened, ServeError> {
+    let lock = lock(data_dir)?;
     let stores = open_stores(data_dir, config)?;
     let plain: Vec<_> = stores.iter().map(|device| Arc::clone(&device.store)).collect();
     let mut io = synchronous(&plain)?;
     let sizes: Vec<_> = plain.iter().map(|store| store.size_bytes()).collect();
-    let mut blank = Vec::new();
-    for (id, device) in (0..).map(DeviceId::new).zip(&stores) {
-        blank.push((is_blank(&mut io, id).map_err(pool::PoolError::Io)?, &device.path));
+    let mut found = Vec::new();
+    for ((id, device), size) in (0..).map(DeviceId::new).zip(&stores).zip(&sizes) {
+        found.push((contents(&mut io, id, *size).map_err(pool::PoolError::Io)?, &device.path));
     }
-    if blank.iter().all(|(blank, _)| *blank) {
-        let new: Vec<_> = stores
-            .iter()
-            .map(|device| NewDevice { size_bytes: device.store.size_bytes(), role: device.role })
-            .collect();
-        pool::create(&mut io, &new, random_uuid)?;
-        tracing::info!("made a new pool of {} devices, format {}", new.len(), superblock::VERSION);
-    } else if let Some((_, path)) = blank.iter().find(|(blank, _)| *blank) {
+    // Device 0 is written last, so without it no pool was ever complete.
+    let unmade = found.iter().all(|(contents, _)| *contents != Contents::Other)
+        && found[0].0 == Contents::Blank
+        && !data_dir.join(LOG_DIR).exists();
+    if unmade {
+        make(&mut io, &stores)?;
+    } else if let Some((_, path)) = found.iter().find(|(what, _)| *what == Contents::Blank) {
         return Err(ServeError::HalfPool { path: (*path).clone() });
     }
     let pool = pool::open(&mut io, &sizes)?;
     let paths = stores.into_iter().map(|device| device.path).collect();
-    recover(data_dir, io, pool, plain, paths)
+    recover(data_dir, io, pool, (plain, paths), lock)
+}
+
+/// Makes a pool. Files get the blocks of their metadata now: a file system that fills up later
+/// must fail clients' writes, never a journal's.
+fn make(io: &mut StorePool, stores: &[OpenDevice]) -> Result<(), ServeError> {
+    let new: Vec<_> = stores
+        .iter()
+        .map(|device| NewDevice { size_bytes: device.store.size_bytes(), role: device.role })
+        .collect();
+    for (superblock, device) in plan(&new).map_err(pool::PoolError::from)?.iter().zip(stores) {
+        let Backing::File(file) = device.store.backing() else { continue };
+        let flags = rustix::fs::FallocateFlags::empty();
+        match rustix::fs::fallocate(file.file(), flags, 0, superblock.data_offset) {
+            // A block device has its blocks; some file systems cannot promise any.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::INVAL) => {}
+            Err(errno) => {
+                let what = "allocating the metadata of a device file";
+                return Err(ServeError::System { what, source: errno.into() });
+            }
+        }
+    }
+    pool::create(io, &new, random_uuid)?;
+    tracing::info!("made a new pool of {} devices, format {}", new.len(), superblock::VERSION);
+    Ok(())
 }
 
 fn recover(
     data_dir: &Path,
     mut io: StorePool,
     pool: Pool,
-    stores: Vec<Arc<Store>>,
-    paths: Vec<PathBuf>,
+    (stores, paths): (Vec<Arc<Store>>, Vec<PathBuf>),
+    lock: DirLock,
 ) -> Result<Opened, ServeError> {
     let system = |what| move |source| ServeError::System { what, source };
     let logs = data_dir.join(LOG_DIR);
@@ -138,7 +210,7 @@ fn recover(
     let (found, _) = tables.pop().expect("the catalog is the last table");
     assert_eq!(tables.len(), usize::from(CATALOG.get()));
     let catalog = Catalog::open(found, pool.short_id(), pool.incarnation());
-    Ok(Opened { pool, stores, paths, catalog, tables })
+    Ok(Opened { pool, stores, paths, catalog, tables, lock })
 }
 
 /// A version 4 UUID.

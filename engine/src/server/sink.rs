@@ -12,9 +12,13 @@ use crate::pool::space_map::SpaceMap;
 use crate::request::{Buf, Completion, Failure};
 use crate::table::pool::Pool;
 use crate::table::sink::{Done, Io, IoKind, IoResult, Mem, Sink};
-use crate::units::{CoreId, DeviceId, Nanos};
+use crate::units::{BLOCK_BYTES, CoreId, DeviceId, Nanos};
 use crate::volume::composer::{Composer, Message, Outlet};
 
+/// Pages of the arena that targets leave to the engine: old blocks, groups, copies.
+pub const RESERVED_PAGES: u32 = 2048;
+/// Pages beyond those that stages leave to clients.
+const CLIENT_PAGES: u32 = 2048;
 /// Background operations that may be under way on one device.
 const MAX_BACKGROUND: u32 = 2;
 
@@ -184,6 +188,10 @@ impl Sink for Plant {
     }
     fn free(&mut self, buf: Buf) {
         self.arena.free(buf);
+    }
+    fn spare_bytes(&self) -> u64 {
+        let spare = self.arena.free_pages().saturating_sub(RESERVED_PAGES + CLIENT_PAGES);
+        u64::from(spare) * BLOCK_BYTES as u64
     }
     fn bytes(&self, at: Mem, len: usize) -> &[u8] {
         self.arenas.view(address(at), len)

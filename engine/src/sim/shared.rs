@@ -127,6 +127,10 @@ impl Sink for SimSink<'_> {
         assert_eq!(buf.arena, self.core.get(), "a core frees its own buffers");
         self.shared.free(buf);
     }
+    fn spare_bytes(&self) -> u64 {
+        let free = self.shared.arenas[usize::from(self.core.get())].buddy.free_pages();
+        u64::from(free) * BLOCK_BYTES as u64
+    }
     fn bytes(&self, at: Mem, len: usize) -> &[u8] {
         let start = usize::try_from(at.byte).expect("an arena offset");
         &self.shared.arenas[usize::from(at.arena)].memory[start..start + len]

@@ -69,7 +69,7 @@ impl Table {
 
     fn begin_load<S: Sink>(&mut self, id: SliceId, at: FragRef, sink: &mut S) -> bool {
         let bytes = self.slice(id).index.held(at).size.bytes();
-        while !self.stages.fits(bytes) {
+        while !self.stages.fits(bytes) || sink.spare_bytes() < bytes {
             let Some(victim) = self.stages.victim() else { return false };
             self.evict_stage(victim, sink);
         }
@@ -184,6 +184,9 @@ impl Table {
         let (stage, wasted) = self.stages.remove(slot);
         self.counters.wasted += u64::from(wasted);
         sink.free(stage.buf);
+        if self.starved {
+            self.kick_all();
+        }
         if let Some(fragment) = self.slice(stage.slice).index.get_mut(stage.frag) {
             fragment.stage = None;
             self.drop_if_empty(stage.slice, stage.frag);

@@ -93,6 +93,8 @@ pub trait Sink {
     fn alloc(&mut self, bytes: usize) -> Option<Buf>;
     /// Gives a buffer of this core back.
     fn free(&mut self, buf: Buf);
+    /// Bytes of memory that stages may still take: clients and the table itself go first.
+    fn spare_bytes(&self) -> u64;
     /// Bytes of a buffer that the caller owns.
     fn bytes(&self, at: Mem, len: usize) -> &[u8];
     /// The same, to write.

@@ -50,6 +50,8 @@ impl Tiering {
 const SCAN_NS: u64 = 500_000_000;
 /// The same on a core that nothing else wakes: a fragment becomes idle in minutes, not seconds.
 const IDLE_SCAN_NS: u64 = 10_000_000_000;
+/// Pause before a job that found no memory is looked at again.
+const RESUME_NS: u64 = 20_000_000;
 /// Pause between the steps of a trim that no other event takes further.
 const TRIM_NS: u64 = 1_000_000;
 
@@ -57,6 +59,9 @@ impl Table {
     /// Looks for background work; call now and then. Returns when it wants to be called again.
     pub fn tick<S: Sink>(&mut self, sink: &mut S) -> Option<Nanos> {
         self.resume_snapshot(sink);
+        if self.starved {
+            self.kick_all();
+        }
         if self.has_cold() && self.now >= self.tiering.next_scan {
             self.tiering.next_scan = self.now.after(SCAN_NS);
             if self.tiering.jobs[copy::SPILL].is_none() {
@@ -70,8 +75,8 @@ impl Table {
         if self.is_trimming() {
             return Some(self.now.after(TRIM_NS));
         }
-        if self.tiering.is_working() || !self.snapshots.is_empty() {
-            return Some(self.tiering.next_scan);
+        if self.tiering.is_working() || !self.snapshots.is_empty() || self.starved {
+            return Some(self.now.after(RESUME_NS));
         }
         let empty = self.slices().all(|slice| slice.index.is_empty());
         let ages = self.has_cold() && !empty && self.config.tier.idle_ns > 0;

@@ -59,7 +59,10 @@ pub fn run(args: &Args, context: &Context) -> Result<(), CommandError> {
     }
     let serve = || engine::server::serve(&data_dir, config.clone());
     let in_use = |error: &ServeError| {
-        matches!(error, ServeError::Device { source: OpenError::InUse { .. }, .. })
+        matches!(
+            error,
+            ServeError::InUse { .. } | ServeError::Device { source: OpenError::InUse { .. }, .. }
+        )
     };
     Ok(when_unlocked(context, in_use, serve)?)
 }
