@@ -12,15 +12,21 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::RECEIVE_BYTES;
 use super::handshake::{Handshake, Step, Violation};
 use super::session::Session;
 use super::socket::{Socket, ready};
+use super::stall::Stall;
+use super::{BUFFER_BYTES, RECEIVE_BYTES};
 use crate::request::{Completion, Host};
 use crate::units::{Nanos, VolumeId};
 
 /// Reads of the socket in one [`Connection::poll`]: others want their turn.
 const READS_PER_POLL: usize = 4;
+
+/// Writes, messages and reads of a negotiation in one [`Connection::poll`].
+const STEPS_PER_POLL: usize = 16;
+/// Messages of a negotiation; clients need a handful.
+const MESSAGES: u32 = 1000;
 
 /// What a [`Connection::poll`] achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +46,8 @@ pub enum Progress {
 enum Broken {
     #[error(transparent)]
     Protocol(#[from] Violation),
+    #[error("more than {MESSAGES} messages in the negotiation")]
+    Endless,
     #[error(transparent)]
     Socket(#[from] io::Error),
 }
@@ -55,6 +63,8 @@ struct Negotiation {
     input: Vec<u8>,
     output: Vec<u8>,
     sent: usize,
+    /// Messages that were answered.
+    messages: u32,
     /// Where to go when the output is sent.
     next: Option<Step>,
 }
@@ -67,6 +77,9 @@ pub struct Connection {
     state: State,
     send_blocked: bool,
     stopping: bool,
+    budget: usize,
+    unread: Stall,
+    unsent: Stall,
 }
 
 impl Connection {
@@ -75,7 +88,8 @@ impl Connection {
         let mut output = Vec::new();
         let handshake = Handshake::start(&mut output);
         let input = Vec::with_capacity(RECEIVE_BYTES);
-        let negotiation = Negotiation { handshake, input, output, sent: 0, next: None };
+        let negotiation =
+            Negotiation { handshake, input, output, sent: 0, messages: 0, next: None };
         Connection {
             socket,
             conn,
@@ -83,6 +97,9 @@ impl Connection {
             state: State::Negotiating(Box::new(negotiation)),
             send_blocked: false,
             stopping: false,
+            budget: BUFFER_BYTES,
+            unread: Stall::default(),
+            unsent: Stall::default(),
         }
     }
 
@@ -104,9 +121,11 @@ impl Connection {
                     self.send_blocked = negotiation.sent < negotiation.output.len();
                     return Progress::Waiting;
                 }
+                Ok(Some(Step::Continue)) => return Progress::Moved,
                 Ok(Some(Step::Ready(export))) => {
                     tracing::debug!(conn = self.conn, volume = %export.volume.name, "connected");
                     let mut session = Session::new(self.conn, export, &negotiation.input);
+                    session.set_budget(self.budget);
                     if self.stopping {
                         session.stop();
                     }
@@ -180,6 +199,31 @@ impl Connection {
         matches!(self.state, State::Negotiating(_)).then_some(self.opened)
     }
 
+    /// The client has left its replies unread or a write half sent
+    /// for [`super::STALL_NS`], as seen from calls of about one a second.
+    pub fn is_stalled(&mut self, now: Nanos) -> bool {
+        let State::Transmitting(session) = &self.state else { return false };
+        let unread = self.unread.too_long(session.unread(), now);
+        let unsent = self.unsent.too_long(session.unsent(), now);
+        unread || unsent
+    }
+
+    /// Bytes of engine buffers that it may hold, at least
+    /// [`super::LEAST_BUFFER_BYTES`]; what it holds beyond them it may keep.
+    pub fn set_budget(&mut self, bytes: usize) {
+        self.budget = bytes;
+        if let State::Transmitting(session) = &mut self.state {
+            session.set_budget(bytes);
+        }
+    }
+
+    /// Sends the replies that the socket takes now; what fails will be closed.
+    pub fn flush(&mut self, host: &mut impl Host) {
+        let State::Transmitting(session) = &mut self.state else { return };
+        // The caller closes the connection next: an error changes nothing.
+        let _ = send(session, &mut self.socket, host);
+    }
+
     /// From now on everything new is refused; what is under way is answered.
     pub fn stop(&mut self) {
         self.stopping = true;
@@ -188,7 +232,7 @@ impl Connection {
         }
     }
 
-    /// Nothing is under way or unanswered.
+    /// Nothing is under way or unanswered; when stopping, the engine has nothing.
     pub fn is_quiet(&self) -> bool {
         match &self.state {
             State::Transmitting(session) => session.is_quiet(),
@@ -212,14 +256,15 @@ impl Connection {
 }
 
 impl Negotiation {
-    /// `None`: the socket is not ready. Otherwise the end of the negotiation.
+    /// `None`: the socket is not ready. [`Step::Continue`]: it is, but others
+    /// want their turn. Otherwise the end of the negotiation.
     fn run(
         &mut self,
         socket: &mut Socket,
         host: &impl Host,
         stopping: bool,
     ) -> Result<Option<Step>, Broken> {
-        loop {
+        for _ in 0..STEPS_PER_POLL {
             while self.sent < self.output.len() {
                 match ready(socket.write(&self.output[self.sent..]))? {
                     Some(n) => self.sent += n,
@@ -235,7 +280,12 @@ impl Negotiation {
                 self.handshake.step(&self.input, host.volumes(), stopping, &mut self.output)?;
             self.input.drain(..consumed);
             match step {
-                Step::Continue => {}
+                Step::Continue => {
+                    self.messages += 1;
+                    if self.messages > MESSAGES {
+                        return Err(Broken::Endless);
+                    }
+                }
                 Step::NeedMore => {
                     let held = self.input.len();
                     self.input.resize(RECEIVE_BYTES, 0);
@@ -250,6 +300,7 @@ impl Negotiation {
                 end => self.next = Some(end),
             }
         }
+        Ok(Some(Step::Continue))
     }
 }
 
@@ -276,13 +327,24 @@ fn transmit(
             break;
         }
     }
+    moved |= send(session, socket, host)?;
+    if moved {
+        session.pump(host)?;
+    }
+    Ok(moved)
+}
+
+/// Sends what the socket takes; true if anything moved.
+fn send(
+    session: &mut Session,
+    socket: &mut Socket,
+    host: &mut impl Host,
+) -> Result<bool, io::Error> {
+    let mut moved = false;
     while session.has_output() {
         let Some(n) = ready(socket.write_vectored(&session.slices(host)))? else { break };
         session.sent(n, host);
         moved = true;
-    }
-    if moved {
-        session.pump(host)?;
     }
     Ok(moved)
 }

@@ -10,8 +10,8 @@
 //! [`handshake`] and [`session`] are sans-IO; [`connection`] drives one socket
 //! for them, [`server`] all the connections of a core, [`listener`] binds and
 //! accepts. Memory is bounded per connection: [`COMMANDS`] requests, [`PIECES`]
-//! engine requests, [`BUFFER_BYTES`] of buffers and one receive buffer, all but
-//! the buffers taken when the connection is made. Where room is missing the
+//! engine requests, one receive buffer, all taken when the connection is made, and
+//! an even share of [`TOTAL_BUFFER_BYTES`] of buffers, at most [`BUFFER_BYTES`]. Where room is missing the
 //! connection stops reading its socket.
 //!
 //! Not here: TLS, resizing an export that is in use, `CACHE`, `FAST_ZERO`.
@@ -35,6 +35,7 @@ pub mod server;
 pub mod session;
 mod slots;
 pub mod socket;
+mod stall;
 mod status;
 mod stream;
 pub mod wire;
@@ -55,6 +56,12 @@ pub const COMMANDS: u16 = 128;
 pub const PIECES: u16 = 128;
 /// Bytes of engine buffers that a connection may hold.
 pub const BUFFER_BYTES: usize = 8 << 20;
+/// Bytes of engine buffers that the connections of a core share evenly.
+pub const TOTAL_BUFFER_BYTES: usize = 64 << 20;
+/// Bytes that a connection may hold however many there are: any one piece.
+pub const LEAST_BUFFER_BYTES: usize = 256 << 10;
+/// Nanoseconds that a client may leave its replies unread or a write half sent.
+pub const STALL_NS: u64 = 30_000_000_000;
 /// Bytes of a connection's receive buffer.
 const RECEIVE_BYTES: usize = 16 << 10;
 /// Our number for `base:allocation`.

@@ -23,6 +23,8 @@ pub(super) struct Receiver {
     start: usize,
     end: usize,
     expect: Expect,
+    /// Bytes that ever came.
+    total: u64,
 }
 
 enum Expect {
@@ -53,7 +55,7 @@ impl Receiver {
     pub(super) fn new(received: &[u8]) -> Receiver {
         let mut bytes = vec![0; RECEIVE_BYTES].into_boxed_slice();
         bytes[..received.len()].copy_from_slice(received);
-        Receiver { bytes, start: 0, end: received.len(), expect: Expect::Request }
+        Receiver { bytes, start: 0, end: received.len(), expect: Expect::Request, total: 0 }
     }
 
     fn held(&self) -> usize {
@@ -77,6 +79,12 @@ impl Session {
                 Expect::Payload { filling, .. } => filling.as_ref().is_some_and(|f| f.at < f.end),
                 Expect::Refused { .. } => true,
             }
+    }
+
+    /// Bytes received so far, if the client owes the rest of a write's data.
+    pub(super) fn unsent(&self) -> Option<u64> {
+        let owed = !matches!(self.receiver.expect, Expect::Request);
+        (owed && self.wants_input()).then_some(self.receiver.total)
     }
 
     /// Where the next bytes from the client go, in this order; `None` if none
@@ -105,6 +113,7 @@ impl Session {
 
     /// Notes that `bytes` were put into [`Session::space`].
     pub fn received(&mut self, bytes: usize) {
+        self.receiver.total += bytes as u64;
         let mut direct = 0;
         if let Expect::Payload { left, filling: Some(f), .. } = &mut self.receiver.expect {
             direct = bytes.min(f.end - f.at);

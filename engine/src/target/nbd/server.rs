@@ -6,6 +6,7 @@
 
 use super::connection::{Connection, Progress};
 use super::socket::Socket;
+use super::{BUFFER_BYTES, LEAST_BUFFER_BYTES, TOTAL_BUFFER_BYTES};
 use crate::request::{Completion, Host};
 use crate::units::Nanos;
 
@@ -59,6 +60,7 @@ impl Server {
         }
         self.entries[usize::from(conn)] = Some(Entry { connection, marked: false });
         self.live += 1;
+        self.share();
         self.mark(conn);
         Ok(conn)
     }
@@ -107,6 +109,7 @@ impl Server {
     /// before sleeping.
     pub fn run(&mut self, host: &mut impl Host, mut closing: impl FnMut(u16, &Connection)) -> bool {
         let mut moved = false;
+        let before = self.live;
         std::mem::swap(&mut self.marked, &mut self.turn);
         for i in 0..self.turn.len() {
             let conn = self.turn[i];
@@ -129,10 +132,22 @@ impl Server {
             }
         }
         self.turn.clear();
+        if self.live != before {
+            self.share();
+        }
         moved
     }
 
-    /// Hangs up on clients that take longer than [`NEGOTIATION_NS`] to negotiate.
+    /// Divides the buffers among the connections.
+    fn share(&mut self) {
+        let share = TOTAL_BUFFER_BYTES / usize::from(self.live.max(1));
+        for entry in self.entries.iter_mut().flatten() {
+            entry.connection.set_budget(share.clamp(LEAST_BUFFER_BYTES, BUFFER_BYTES));
+        }
+    }
+
+    /// Hangs up on clients that take longer than [`NEGOTIATION_NS`] to negotiate,
+    /// or keep replies or a write's data waiting for longer than [`super::STALL_NS`].
     /// For a timer of about a second.
     pub fn expire(&mut self, now: Nanos, host: &mut impl Host) {
         for conn in 0..u16::try_from(self.entries.len()).expect("made from a u16") {
@@ -140,6 +155,10 @@ impl Server {
             let since = entry.connection.negotiating_since();
             if since.is_some_and(|opened| now.since(opened) > NEGOTIATION_NS) {
                 tracing::info!(conn, "client disconnected: negotiation took too long");
+                entry.connection.close(host);
+                self.mark(conn);
+            } else if entry.connection.is_stalled(now) {
+                tracing::info!(conn, "client disconnected: it neither reads nor sends");
                 entry.connection.close(host);
                 self.mark(conn);
             }
@@ -154,15 +173,17 @@ impl Server {
         }
     }
 
-    /// Nothing is under way or unanswered on any connection.
+    /// Nothing is under way or unanswered on any connection. After
+    /// [`Server::stop`]: the engine has no request of any.
     pub fn is_quiet(&self) -> bool {
         self.entries.iter().flatten().all(|entry| entry.connection.is_quiet())
     }
 
-    /// Hangs up on everyone. Run until [`Server::is_empty`].
+    /// Hangs up on everyone, after the replies that the sockets take at once. Run until [`Server::is_empty`].
     pub fn close(&mut self, host: &mut impl Host) {
         for conn in 0..u16::try_from(self.entries.len()).expect("made from a u16") {
             if let Some(entry) = &mut self.entries[usize::from(conn)] {
+                entry.connection.flush(host);
                 entry.connection.close(host);
                 self.mark(conn);
             }

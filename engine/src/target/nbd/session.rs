@@ -28,7 +28,7 @@ use super::receive::Receiver;
 use super::reply::{Body, Head, Output, Reply, SEND_SLICES};
 use super::slots::{Queue, Slots};
 use super::stream::Stream;
-use super::{BUFFER_BYTES, COMMANDS, PIECES};
+use super::{BUFFER_BYTES, COMMANDS, LEAST_BUFFER_BYTES, PIECES};
 use crate::request::{Buf, Completion, Host};
 use crate::units::BLOCK_BYTES;
 
@@ -76,6 +76,10 @@ pub struct Session {
     pub(super) stream_order: Queue<u16>,
     pub(super) output: Output,
     pub(super) buffered: usize,
+    /// Most that `buffered` may grow to.
+    budget: usize,
+    /// Bytes of replies that were ever sent.
+    sent_bytes: u64,
     /// Pieces whose data goes to the client, until it is sent.
     pub(super) outbound: u16,
     pub(super) phase: Phase,
@@ -99,6 +103,8 @@ impl Session {
             stream_order: Queue::new(usize::from(PIECES)),
             output: Output::new(),
             buffered: 0,
+            budget: BUFFER_BYTES,
+            sent_bytes: 0,
             outbound: 0,
             phase: Phase::Open,
             stopping: false,
@@ -172,6 +178,7 @@ impl Session {
     /// Notes that the first `bytes` of [`Session::slices`] were sent.
     pub fn sent(&mut self, bytes: usize, host: &mut impl Host) {
         self.output.advance(bytes);
+        self.sent_bytes += bytes as u64;
         while let Some(reply) = self.output.pop_sent() {
             self.retire(reply, host);
         }
@@ -192,9 +199,23 @@ impl Session {
         self.stopping = true;
     }
 
-    /// No request is under way or unanswered.
+    /// No request is under way or unanswered. When stopping, it is enough that
+    /// the engine has none: a client that sends or reads no more holds up no stop.
     pub fn is_quiet(&self) -> bool {
-        self.commands.is_empty()
+        let with_engine =
+            |index| self.commands.contains(index) && self.commands.get(index).in_flight > 0;
+        self.commands.is_empty() || self.stopping && !self.commands.indices().any(with_engine)
+    }
+
+    /// Bounds the buffers that it takes from now on.
+    pub(super) fn set_budget(&mut self, bytes: usize) {
+        assert!(bytes >= LEAST_BUFFER_BYTES, "any one piece fits");
+        self.budget = bytes;
+    }
+
+    /// Bytes sent so far, if more wait for the client to read.
+    pub(super) fn unread(&self) -> Option<u64> {
+        self.has_output().then_some(self.sent_bytes)
     }
 
     /// Nothing is left to do: the connection may close.
@@ -243,7 +264,7 @@ impl Session {
 
     /// A buffer within this connection's share.
     pub(super) fn take_buffer(&mut self, bytes: usize, host: &mut impl Host) -> Option<Buf> {
-        if self.buffered + charge(bytes) > BUFFER_BYTES {
+        if self.buffered + charge(bytes) > self.budget {
             return None;
         }
         let buf = host.alloc(bytes);

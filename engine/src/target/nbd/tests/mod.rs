@@ -6,6 +6,7 @@ mod handshake;
 mod messages;
 mod random;
 mod session;
+mod stuck;
 mod tools;
 
 use super::client;
