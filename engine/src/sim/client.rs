@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::oracle::{Oracle, SectorKey, Violation, fill};
+use super::regime::Regime;
 use crate::device::sim::{Rng, SECTOR_BYTES};
 use crate::request::{Completion, Failure, Op, Request, buffer_bytes};
 use crate::sim::shared::Shared;
@@ -55,6 +56,8 @@ pub struct Playground {
     pub volumes: Vec<(VolumeId, u64)>,
     /// Starts of the regions that get most requests, in bytes.
     pub hot: Vec<u64>,
+    /// What kind of requests there are.
+    pub regime: Regime,
 }
 
 impl Clients {
@@ -82,6 +85,12 @@ impl Clients {
         oracle: &mut Oracle,
         shared: &mut Shared,
     ) -> Option<Request> {
+        let hot = playground.hot[rng.index(playground.hot.len())];
+        if let Some((op, fua, offset, length)) = playground.regime.request(rng, hot) {
+            let (volume, size) = playground.volumes[0];
+            let length = length.min(size.checked_sub(offset)?);
+            return self.range(op, fua, volume, offset, length, core, oracle, shared);
+        }
         let (volume, size) = playground.volumes[rng.index(playground.volumes.len())];
         let op = match rng.below(20) {
             0..=8 => Op::Write,
@@ -93,7 +102,6 @@ impl Clients {
         if op == Op::Flush {
             return Some(self.flush(volume, core, oracle));
         }
-        let hot = playground.hot[rng.index(playground.hot.len())];
         let sector = SECTOR_BYTES as u64;
         let mut offset = hot + rng.below(128) * sector;
         let mut length = match rng.below(8) {

@@ -5,6 +5,7 @@
 //! edge is discarded and the segments behind it are dropped; the catalog
 //! records the end. A crash anywhere in between is finished after the restart.
 
+use super::regime::Regime;
 use super::shared::{CONTROL, SimPool};
 use super::world::World;
 use crate::device::sim::SECTOR_BYTES;
@@ -37,8 +38,11 @@ impl World {
     pub(super) fn control(&mut self, new_work: bool) {
         let done = std::mem::take(&mut self.shared.control);
         let failed = done.iter().any(|done| done.result.is_err());
+        let mixed = self.playground.regime == Regime::Mixed;
         match self.job {
-            Job::Idle if new_work && self.rng.one_in(4) && !self.halted => self.begin_job(),
+            Job::Idle if new_work && mixed && self.rng.one_in(4) && !self.halted => {
+                self.begin_job();
+            }
             Job::Idle => {}
             Job::Telling(core, volume) => {
                 if !self.cores[core].composer.has_settled() {

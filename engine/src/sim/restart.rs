@@ -1,5 +1,6 @@
 //! Deaths and rebirths of a world: crashes, recovery, building the cores again.
 
+use super::regime::Regime;
 use super::shared::{Shared, SimPool};
 use super::world::{BOOT, SimCore, World};
 use crate::format::layout::JOURNALS;
@@ -21,7 +22,8 @@ impl World {
     /// The process dies, alone or with the power.
     pub(super) fn crash(&mut self) {
         // A flush that failed has lost what only the power could lose otherwise.
-        let power_cut = self.degraded || self.rng.one_in(2);
+        let aimed = self.playground.regime == Regime::CutGroups && !self.rng.one_in(8);
+        let power_cut = self.degraded || aimed || self.rng.one_in(2);
         self.outcome.kills += u64::from(!power_cut);
         self.outcome.power_cuts += u64::from(power_cut);
         for core in self.cores.drain(..) {
@@ -182,7 +184,7 @@ impl World {
             pool: pool.short_id(),
             incarnation: pool.incarnation(),
             max_parts: 64,
-            checkpoint_blocks: [3, 10, 64][self.rng.index(3)],
+            checkpoint_blocks: self.playground.regime.checkpoint_blocks()[self.rng.index(3)],
             stage: StageSettings { budget_bytes: 17 << 20, loading: 2 },
             tier: TierSettings {
                 spill_below_percent: 40,

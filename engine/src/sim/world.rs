@@ -6,6 +6,7 @@ use super::client::{Clients, Playground};
 use super::control::Job;
 use super::faults::DeviceBlock;
 use super::oracle::{Oracle, Violation};
+use super::regime::Regime;
 use super::shared::{Shared, SimPool, SimSink};
 use crate::device::sim::{Rng, SimDisk};
 use crate::format::layout::{JOURNALS, MetaLayout, NewDevice};
@@ -121,23 +122,17 @@ pub(super) struct World {
 }
 
 pub(super) const BOOT: [u8; 16] = [9; 16];
-const MAX_IN_FLIGHT: usize = 24;
 /// Work between two crashes, at most.
-const EPISODE_STEPS: u64 = 3_000;
+pub(super) const EPISODE_STEPS: u64 = 3_000;
 
 /// Runs one seed.
 pub fn run(seed: u64, episodes: u64) -> Result<Outcome, Violation> {
     let mut world = World::new(seed);
     for episode in 0..episodes {
-        let steps = 50 + world.rng.below(EPISODE_STEPS);
-        for _ in 0..steps {
-            if world.dying {
-                break;
-            }
-            world.step(true)?;
-        }
+        world.episode()?;
         let last = episode + 1 == episodes;
-        if !world.dying && (last || world.rng.one_in(4)) {
+        let rests = world.playground.regime != Regime::CutGroups && world.rng.one_in(4);
+        if !world.dying && (last || rests) {
             world.quiesce()?;
         }
         world.crash();
@@ -293,7 +288,11 @@ impl World {
             return;
         }
         let at = self.rng.index(queued);
-        let flush = self.shared.disks[disk].peek(at).kind == IoKind::Flush;
+        let io = *self.shared.disks[disk].peek(at);
+        if self.holds_back(&io) {
+            return;
+        }
+        let flush = io.kind == IoKind::Flush;
         let fails = self.fails_now(flush);
         let (io, owner) = if fails {
             self.degraded |= flush;
@@ -308,7 +307,7 @@ impl World {
     }
 
     fn request(&mut self) {
-        if self.clients.in_flight() >= MAX_IN_FLIGHT {
+        if self.clients.in_flight() >= self.playground.regime.max_in_flight() {
             return;
         }
         let core = self.core_at_random();
@@ -328,6 +327,9 @@ impl World {
 
     /// Ticks, predictions, cooling.
     fn background(&mut self) {
+        if self.playground.regime != Regime::Mixed && !self.rng.one_in(8) {
+            return;
+        }
         let core = self.core_at_random();
         let (volume, _) = self.playground.volumes[self.rng.index(self.playground.volumes.len())];
         let hot = self.playground.hot[self.rng.index(self.playground.hot.len())];
@@ -345,12 +347,16 @@ impl World {
 
 /// A few busy regions, across fragments and segments.
 fn playground(rng: &mut Rng, fragment: FragmentSize) -> Playground {
+    let regime = Regime::choose(rng);
     let regions = if fragment == FragmentSize::MAX { 24 } else { 6 };
     let windows = 3 * SEGMENT_BYTES / WINDOW_BYTES * 8;
-    let hot = (0..1 + rng.below(regions))
-        .map(|_| rng.below(windows) * WINDOW_BYTES % (40 * SEGMENT_BYTES))
-        .collect();
-    Playground { volumes: Vec::new(), hot }
+    let mut hot = regime.regions(rng);
+    if hot.is_empty() {
+        let count = 1 + rng.below(regions);
+        let region = |_| rng.below(windows) * WINDOW_BYTES % (40 * SEGMENT_BYTES);
+        hot = (0..count).map(region).collect();
+    }
+    Playground { volumes: Vec::new(), hot, regime }
 }
 
 #[cfg(test)]

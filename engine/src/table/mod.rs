@@ -152,6 +152,7 @@ pub struct Table {
     /// The slice whose checkpoint is being written, and those that wait for their turn.
     pub(crate) snapshots: std::collections::VecDeque<SliceId>,
     pub(crate) snapshot_buf: Option<crate::request::Buf>,
+    pub(crate) root_buf: Option<crate::request::Buf>,
     pub(crate) scratch: Vec<Freed>,
     pub(crate) now: Nanos,
     /// Counters since start.
@@ -175,6 +176,7 @@ impl Table {
             starved: false,
             snapshots: std::collections::VecDeque::with_capacity(count),
             snapshot_buf: None,
+            root_buf: None,
             scratch: Vec::new(),
             now: Nanos::new(0),
             counters: Counters::default(),

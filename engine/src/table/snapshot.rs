@@ -81,10 +81,18 @@ impl Table {
     }
 
     fn start_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
-        let slice = self.slice(id);
-        if slice.failed {
+        if self.slice(id).failed {
             return self.leave_snapshot(id, sink);
         }
+        // The root's memory is taken now: a checkpoint that could not end for want of it would
+        // have used up journal for its closing commit.
+        if self.root_buf.is_none() {
+            self.root_buf = sink.alloc(BLOCK_BYTES);
+        }
+        if self.root_buf.is_none() {
+            return;
+        }
+        let slice = self.slice(id);
         let journal = &mut slice.journal;
         // With a commit under way the start of replay would be in the middle of its group.
         if journal.commit != Commit::Idle {
@@ -225,11 +233,10 @@ impl Table {
 
     fn write_root<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
         let (meta, pool) = (self.config.meta, self.config.pool);
+        let buf = self.root_buf.take().expect("a checkpoint starts with memory for its root");
         let journal = &mut self.slice(id).journal;
         let block = journal.next_root.encode(pool, id);
         let which = journal.next_root.sequence % 2;
-        // The commit that could use this memory waits until the checkpoint is out of the way.
-        let Some(buf) = sink.alloc(BLOCK_BYTES) else { return self.abandon_snapshot(id, sink) };
         let mem = buf.mem();
         sink.bytes_mut(mem, BLOCK_BYTES).copy_from_slice(&block);
         journal.snapshot = Snapshot::Root(2);
@@ -268,6 +275,9 @@ impl Table {
         for extent in root.extents.into_iter().filter(|_| !may_count) {
             sink.release_extent(extent);
         }
+        if let Some(buf) = self.root_buf.take() {
+            sink.free(buf);
+        }
         self.leave_snapshot(id, sink);
     }
 
@@ -276,13 +286,14 @@ impl Table {
         journal.snapshot = Snapshot::Idle;
         let wanted = journal.wanted;
         assert_eq!(self.snapshots.pop_front(), Some(id));
+        if let Some(&next) = self.snapshots.front() {
+            self.start_snapshot(next, sink);
+        }
+        // Only now: a commit that finds the journal full asks for, and starts, a checkpoint itself.
         if wanted {
             self.request_commit(id, sink);
         }
         self.kick(id);
-        if let Some(&next) = self.snapshots.front() {
-            self.start_snapshot(next, sink);
-        }
     }
 }
 

@@ -1,0 +1,134 @@
+//! Lives that work of all kinds reaches too rarely, each in some of the worlds.
+//!
+//! A regime narrows what clients do and bends what happens to it; every promise
+//! is checked as everywhere else.
+
+use super::oracle::Violation;
+use super::world::{EPISODE_STEPS, World};
+use crate::device::sim::Rng;
+use crate::format::journal_block::PAYLOAD_BYTES;
+use crate::request::Op;
+use crate::table::op::Token;
+use crate::table::sink::{Io, IoKind};
+use crate::table::slice::Commit;
+use crate::units::{BLOCK_BYTES, CoreId, SEGMENT_BYTES, WINDOW_BLOCKS, WINDOW_BYTES};
+
+/// What a world is made to come across.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Regime {
+    /// Everything, at random.
+    Mixed,
+    /// In life after life the power fails while a group of several journal blocks is being
+    /// written to the same slice: remains of groups lie behind the journal's end.
+    CutGroups,
+    /// Writing a checkpoint's root takes about as long as filling the rest of the journal.
+    SlowRoots,
+}
+
+impl Regime {
+    /// One for a new world.
+    pub(super) fn choose(rng: &mut Rng) -> Self {
+        match rng.below(16) {
+            0 => Regime::CutGroups,
+            1 => Regime::SlowRoots,
+            _ => Regime::Mixed,
+        }
+    }
+
+    /// Starts of the regions for this regime's requests, in bytes; none for mixed work.
+    pub(super) fn regions(self, rng: &mut Rng) -> Vec<u64> {
+        let mut segment = || rng.below(40) * SEGMENT_BYTES;
+        match self {
+            Regime::Mixed => Vec::new(),
+            Regime::CutGroups => {
+                let start = segment();
+                (0..16).map(|window| start + window * WINDOW_BYTES).collect()
+            }
+            Regime::SlowRoots => {
+                let first = segment();
+                if rng.one_in(2) { vec![first] } else { vec![first, rng.below(40) * SEGMENT_BYTES] }
+            }
+        }
+    }
+
+    /// A request in a region: operation, FUA, offset and length in bytes; `None` for mixed work.
+    pub(super) fn request(self, rng: &mut Rng, region: u64) -> Option<(Op, bool, u64, u64)> {
+        let op = if rng.one_in(16) { Op::Read } else { Op::Write };
+        match self {
+            Regime::Mixed => None,
+            Regime::CutGroups => Some((op, false, region, WINDOW_BYTES)),
+            Regime::SlowRoots => {
+                let block = rng.below(WINDOW_BLOCKS.into()) * BLOCK_BYTES as u64;
+                Some((op, true, region + block, BLOCK_BYTES as u64))
+            }
+        }
+    }
+
+    /// Requests that may be under way at once.
+    pub(super) fn max_in_flight(self) -> usize {
+        // Few requests make short queues, and so many commits.
+        if self == Regime::SlowRoots { 4 } else { 24 }
+    }
+
+    /// Choices for the journal blocks after which a slice is checkpointed.
+    pub(super) fn checkpoint_blocks(self) -> [u32; 3] {
+        // Only behind a long journal can a checkpoint under way see the ring come round.
+        if self == Regime::SlowRoots { [3, 64, 64] } else { [3, 10, 64] }
+    }
+}
+
+impl World {
+    /// Work between two crashes.
+    pub(super) fn episode(&mut self) -> Result<(), Violation> {
+        let steps = match self.playground.regime {
+            Regime::Mixed => 50 + self.rng.below(EPISODE_STEPS),
+            Regime::CutGroups => return self.cut_a_group(),
+            Regime::SlowRoots => EPISODE_STEPS + self.rng.below(2 * EPISODE_STEPS),
+        };
+        for _ in 0..steps {
+            if self.dying {
+                break;
+            }
+            self.step(true)?;
+        }
+        Ok(())
+    }
+
+    /// Lets a group outgrow a journal block, flushes, and stops while it is being written.
+    fn cut_a_group(&mut self) -> Result<(), Violation> {
+        let goal = PAYLOAD_BYTES * (1 + self.rng.index(3));
+        let mut flushed = false;
+        for _ in 0..EPISODE_STEPS {
+            self.step(true)?;
+            let (load, writing) = self.largest_group();
+            if writing && self.rng.one_in(8) {
+                break;
+            }
+            if load > goal && !flushed {
+                flushed = true;
+                let (volume, _) = self.playground.volumes[0];
+                let request = self.clients.flush(volume, CoreId::new(0), &self.oracle);
+                self.with_core(0, |core, sink| core.composer.submit(request, false, sink));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the largest pending group, and whether one of several blocks is being written.
+    fn largest_group(&self) -> (usize, bool) {
+        let slices = self.cores.iter().flat_map(|core| core.table.slices());
+        slices.fold((0, false), |(load, writing), slice| {
+            let cut = matches!(slice.journal.commit, Commit::Writing(_))
+                && slice.log.committing().len() > PAYLOAD_BYTES;
+            (load.max(slice.log.load()), writing || cut)
+        })
+    }
+
+    /// True if this operation is to wait longer, though its turn has come.
+    pub(super) fn holds_back(&mut self, io: &Io) -> bool {
+        let root = io.kind == IoKind::Write { fua: true }
+            && matches!(Token::unpack(io.token), Token::Checkpoint(_));
+        let slow = self.playground.regime == Regime::SlowRoots && !self.auditing;
+        root && slow && !self.rng.one_in(2_000)
+    }
+}
