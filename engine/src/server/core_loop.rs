@@ -191,6 +191,9 @@ impl CoreLoop {
             worked = true;
             self.nbd.mark(u16::try_from(event.token).expect("a connection's number"));
         }
+        if self.nbd.is_idle() {
+            return worked;
+        }
         let Self {
             nbd, watch, watches, composer, plant, observer, forecasts, flushes, now, ..
         } = self;

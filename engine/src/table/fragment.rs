@@ -98,8 +98,6 @@ pub struct Fragment {
     pub last_use: Nanos,
     /// Separate demand uses since it went cold, saturating.
     pub touches: u8,
-    /// The group whose commit makes the newest cold slot durable; 0 if long durable.
-    pub sealed_in: u64,
     map: Box<[BlockEntry]>,
 }
 
@@ -124,7 +122,6 @@ impl Fragment {
             unswept: false,
             last_use: Nanos::new(0),
             touches: 0,
-            sealed_in: 0,
             map: vec![BlockEntry::HOLE; size.blocks() as usize].into_boxed_slice(),
         }
     }

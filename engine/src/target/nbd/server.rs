@@ -85,6 +85,11 @@ impl Server {
         self.live == 0
     }
 
+    /// The next run has no connection to poll.
+    pub fn is_idle(&self) -> bool {
+        self.marked.is_empty()
+    }
+
     /// The connection's socket is ready: poll it in the next run.
     pub fn mark(&mut self, conn: u16) {
         let Some(Some(entry)) = self.entries.get_mut(usize::from(conn)) else { return };
