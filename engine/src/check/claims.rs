@@ -6,9 +6,10 @@ use super::report::{Place, Report, What};
 use super::tables::Volumes;
 use crate::format::layout::CATALOG;
 use crate::format::record::FragmentKey;
-use crate::journal::recover::{Found, RecoveredFragment};
+use crate::table::fragment::Fragment;
 use crate::table::index::Index;
-use crate::table::open::adopt;
+use crate::table::open::{claim_pages, claim_slots};
+use crate::table::pages::EXTENT_PAGES;
 use crate::table::space::{DeviceGeometry, Space};
 use crate::units::{BLOCK_BYTES, DeviceId, SliceId};
 use crate::volume::catalog::{CATALOG_EXTENTS, DELETING, TRIMMING};
@@ -22,9 +23,25 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// A table's checkpoint extents.
-    pub(super) fn extents(&mut self, slice: SliceId, extents: &[u32], report: &mut Report) {
-        for extent in extents {
+    /// A table's checkpoint extents and map pages.
+    pub(super) fn extents(
+        &mut self,
+        slice: SliceId,
+        extents: &[u32],
+        index: &Index,
+        report: &mut Report,
+    ) {
+        let mut pages = std::collections::BTreeSet::new();
+        let mut homes = std::collections::BTreeSet::new();
+        let claimed = claim_pages(index, |page, count| {
+            homes.insert(page / EXTENT_PAGES);
+            (page..page.saturating_add(count)).all(|page| pages.insert(page))
+        });
+        if let Err(what) = claimed {
+            report.add(Place::Table(slice), What::Contradiction(what));
+        }
+        let homes: Vec<_> = extents.iter().copied().chain(homes).collect();
+        for extent in &homes {
             if (*extent < CATALOG_EXTENTS) != (slice == CATALOG) {
                 let what = "an extent of the catalog in a slice, or the other way round";
                 report.add(Place::Extent(*extent), What::Contradiction(what));
@@ -35,24 +52,19 @@ impl Claims {
         }
     }
 
-    /// A table's slots and chunks; returns the fragments whose claims are sound.
-    pub(super) fn slots<'a>(
+    /// A table's slots and chunks.
+    pub(super) fn slots(
         &mut self,
         slice: SliceId,
-        found: &'a Found,
+        index: &Index,
         devices: &[DeviceGeometry],
         report: &mut Report,
-    ) -> Vec<(&'a FragmentKey, &'a RecoveredFragment)> {
-        let mut index = Index::default();
+    ) {
         let mut space: Vec<_> = devices.iter().map(|device| Space::new(*device)).collect();
-        let mut sound = Vec::new();
-        for (key, fragment) in &found.state.fragments {
-            match adopt(*key, fragment, devices, &mut index, &mut space) {
-                Ok(()) => sound.push((key, fragment)),
-                Err(what) => {
-                    let place = Place::Fragment { slice, key: *key };
-                    report.add(place, What::Contradiction(what));
-                }
+        for (key, seat, size) in index.all() {
+            if let Err(what) = claim_slots(&seat.placement(size), devices, &mut space) {
+                let place = Place::Fragment { slice, key };
+                report.add(place, What::Contradiction(what));
             }
         }
         for (device, space) in devices.iter().zip(&space) {
@@ -63,18 +75,17 @@ impl Claims {
                 }
             }
         }
-        sound
     }
 }
 
 /// A fragment stands in its slice and inside a volume that exists.
 pub(super) fn check_home(
     slice: SliceId,
-    key: FragmentKey,
-    fragment: &RecoveredFragment,
+    fragment: &Fragment,
     volumes: Option<&Volumes>,
     report: &mut Report,
 ) {
+    let key: FragmentKey = fragment.key;
     let place = Place::Fragment { slice, key };
     let start = u64::from(key.start) << 16;
     let home = slice_of(key.volume, start);
@@ -85,8 +96,8 @@ pub(super) fn check_home(
     let Some(volume) = volumes.get(&key.volume) else {
         return report.add(place, What::NoVolume);
     };
-    let last = fragment.entries.iter().rposition(Option::is_some);
-    let end = last.map_or(0, |last| start + last as u64 * BLOCK_BYTES as u64 + 1);
+    let last = (0..fragment.size.blocks()).rev().find(|block| !fragment.entry(*block).is_hole());
+    let end = last.map_or(0, |last| start + u64::from(last) * BLOCK_BYTES as u64 + 1);
     if end > volume.size_bytes && volume.flags & (DELETING | TRIMMING) == 0 {
         report.add(place, What::Beyond);
     }

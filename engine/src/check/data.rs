@@ -2,8 +2,10 @@
 
 use super::report::{Place, Report, What};
 use crate::format::record::FragmentKey;
-use crate::journal::recover::{PoolIo, RecoveredFragment};
-use crate::table::entry::{Place as BlockPlace, SlotRef};
+use crate::journal::recover::PoolIo;
+use crate::table::entry::SlotRef;
+use crate::table::fragment::Fragment;
+use crate::table::read::source;
 use crate::units::{BLOCK_BYTES, Crc, crc32c};
 
 /// Blocks read at once.
@@ -19,16 +21,13 @@ struct Run {
 }
 
 /// Reads all blocks of a fragment whose places have been checked.
-pub(super) fn check_blocks(
-    io: &mut dyn PoolIo,
-    key: FragmentKey,
-    fragment: &RecoveredFragment,
-    report: &mut Report,
-) {
+pub(super) fn check_blocks(io: &mut dyn PoolIo, fragment: &Fragment, report: &mut Report) {
+    let key = fragment.key;
     let mut run: Option<Run> = None;
-    for (block, entry) in fragment.entries.iter().enumerate() {
-        let Some((place, crc)) = *entry else { continue };
-        let stored = stored_at(fragment, block, place);
+    for number in 0..fragment.size.blocks() {
+        let Some(stored) = source(fragment, number) else { continue };
+        let stored = SlotRef { device: stored.device, block: stored.block };
+        let (block, crc) = (number as usize, fragment.entry(number).crc);
         match &mut run {
             Some(run)
                 if run.first + run.crcs.len() == block
@@ -49,16 +48,6 @@ pub(super) fn check_blocks(
     if let Some(done) = run {
         check_run(io, key, &done, report);
     }
-}
-
-/// The device block with a block's authority.
-fn stored_at(fragment: &RecoveredFragment, block: usize, place: BlockPlace) -> SlotRef {
-    let (slot, within) = match place.as_fast() {
-        Some((which, within)) => (fragment.placement.fast[which], u64::from(within)),
-        None => (fragment.placement.cold, block as u64),
-    };
-    let slot = slot.expect("claims were checked");
-    SlotRef { block: slot.block + within, ..slot }
 }
 
 fn check_run(io: &mut dyn PoolIo, key: FragmentKey, run: &Run, report: &mut Report) {

@@ -1,6 +1,7 @@
-//! Examining a pool offline: every superblock, table, claim and stored block.
+//! Examining a pool offline: every superblock, table, claim and block map, and
+//! on demand every stored block.
 //!
-//! Reads everything and writes nothing. [`check`] opens the devices of a
+//! Writes nothing. [`check`] opens the devices of a
 //! stopped data directory under their exclusive locks; [`check_pool`] does the
 //! examining, on any devices. Pending logs are applied in memory only: what is
 //! examined is what the next start would serve.
@@ -9,13 +10,16 @@
 
 mod claims;
 mod data;
+mod maps;
 mod report;
 mod tables;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use maps::fragments;
 pub use report::{Damage, Place, Report, What};
-pub use tables::{PendingLogs, check_pool};
+pub use tables::{Depth, PendingLogs, check_pool};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,7 +64,7 @@ pub enum CheckError {
 }
 
 /// Examines the pool of a data directory that no server runs on.
-pub fn check(data_dir: &Path) -> Result<Report, CheckError> {
+pub fn check(data_dir: &Path, depth: Depth) -> Result<Report, CheckError> {
     let none = || CheckError::NoPool { data_dir: data_dir.to_path_buf() };
     let config = Config::load(data_dir)?.ok_or_else(none)?;
     let mut devices: Vec<&DeviceConfig> = config.pool.devices.iter().collect();
@@ -71,7 +75,7 @@ pub fn check(data_dir: &Path) -> Result<Report, CheckError> {
     let logs = read_logs(data_dir)?;
     let system = |source| CheckError::System { what: "memory for reading", source };
     let mut io = StorePool::new(&stores).map_err(system)?;
-    Ok(check_pool(&mut io, &sizes, &logs))
+    Ok(check_pool(&mut io, &sizes, &logs, depth))
 }
 
 fn open(data_dir: &Path, device: &DeviceConfig) -> Result<Arc<Store>, CheckError> {

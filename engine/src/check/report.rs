@@ -126,6 +126,9 @@ pub enum What {
         /// Who came then.
         second: SliceId,
     },
+    /// Both copies of its map page are bad.
+    #[error("map page {0} is damaged in both copies")]
+    NoMap(u32),
     /// No volume has its number.
     #[error("belongs to no volume")]
     NoVolume,
@@ -144,7 +147,7 @@ pub enum What {
 }
 
 impl What {
-    /// The next start of a server mends it and nothing is lost.
+    /// Nothing is lost: a server mends it when it starts, or when it next writes the part.
     pub fn is_repairable(&self) -> bool {
         matches!(self, What::Superblock(_) | What::Differs)
     }

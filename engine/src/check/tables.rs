@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use super::claims::Claims;
 use super::data;
+use super::maps::read_span;
 use super::report::{Place, Report, What};
 use crate::format::layout::{CATALOG, JOURNALS};
 use crate::format::superblock::{COPY_OFFSETS, Superblock};
 use crate::journal::log::{LogMemory, LogTag, survivors};
 use crate::journal::recover::{Found, PoolIo, RecoverError, RecoveredVolume, scan_table};
 use crate::pool::{Pool, inspect};
+use crate::table::index::{Index, Span};
 use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset, SLICES, SliceId, VolumeId};
 use crate::volume::catalog::DELETING;
 
@@ -24,8 +26,17 @@ pub struct PendingLogs {
 
 pub(super) type Volumes = BTreeMap<VolumeId, RecoveredVolume>;
 
+/// How much is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Superblocks, tables and block maps.
+    Metadata,
+    /// Every stored block, too.
+    Deep,
+}
+
 /// Examines a pool on devices of the given sizes. Never writes.
-pub fn check_pool(io: &mut dyn PoolIo, sizes: &[u64], logs: &PendingLogs) -> Report {
+pub fn check_pool(io: &mut dyn PoolIo, sizes: &[u64], logs: &PendingLogs, depth: Depth) -> Report {
     let mut report = Report::default();
     let pool = match inspect(io, sizes) {
         Ok(pool) => pool,
@@ -38,19 +49,29 @@ pub fn check_pool(io: &mut dyn PoolIo, sizes: &[u64], logs: &PendingLogs) -> Rep
     let mut claims = Claims::default();
     let catalog = read(io, &pool, CATALOG, logs, &mut report);
     if let Some(catalog) = &catalog {
-        claims.extents(CATALOG, &catalog.root.extents, &mut report);
+        claims.extents(CATALOG, &catalog.root.extents, &Index::default(), &mut report);
         check_names(&catalog.state.volumes, &mut report);
         report.volumes = catalog.state.volumes.len() as u64;
     }
     let volumes = catalog.map(|catalog| catalog.state.volumes);
     for slice in (0..SLICES).map(SliceId::new) {
         let Some(found) = read(io, &pool, slice, logs, &mut report) else { continue };
-        report.fragments += found.state.fragments.len() as u64;
-        claims.extents(slice, &found.root.extents, &mut report);
-        let sound = claims.slots(slice, &found, &pool.devices(), &mut report);
-        for (key, fragment) in sound {
-            super::claims::check_home(slice, *key, fragment, volumes.as_ref(), &mut report);
-            data::check_blocks(io, *key, fragment, &mut report);
+        let index = &found.state.fragments;
+        report.fragments += index.len() as u64;
+        claims.extents(slice, &found.root.extents, index, &mut report);
+        claims.slots(slice, index, &pool.devices(), &mut report);
+        let mut last = None;
+        for span in index.all().map(|(key, ..)| Span::of(key)) {
+            if last.replace(span) == Some(span) {
+                continue;
+            }
+            let table = pool.table(slice);
+            for fragment in read_span(io, &pool.meta, table, index, span, &mut report) {
+                super::claims::check_home(slice, &fragment, volumes.as_ref(), &mut report);
+                if depth == Depth::Deep {
+                    data::check_blocks(io, &fragment, &mut report);
+                }
+            }
         }
     }
     report

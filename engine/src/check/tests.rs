@@ -1,6 +1,6 @@
 //! Each kind of damage, made on purpose, must be named; a sound pool has none.
 
-use super::{PendingLogs, Report, check_pool};
+use super::{Depth, PendingLogs, Report, check_pool, fragments};
 use crate::device::sim::{Rng, SimDisk};
 use crate::format::layout::MetaLayout;
 use crate::format::superblock::COPY_OFFSETS;
@@ -8,6 +8,7 @@ use crate::journal::recover::{Found, read_table};
 use crate::pool;
 use crate::sim::shared::SimPool;
 use crate::sim::stopped_pool;
+use crate::table::fragment::Fragment;
 use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset, SLICES, SliceId};
 
 struct Stopped {
@@ -15,6 +16,7 @@ struct Stopped {
     sizes: Vec<u64>,
     meta: MetaLayout,
     tables: Vec<(SliceId, Found)>,
+    fragments: Vec<Fragment>,
 }
 
 fn io<'a>(disks: &'a mut Vec<SimDisk>, rng: &'a mut Rng) -> SimPool<'a> {
@@ -31,14 +33,18 @@ impl Stopped {
             let found = read_table(&mut io, &pool.meta, pool.table(slice), false);
             (slice, found.expect("a sound table"))
         };
-        let tables = (0..SLICES).map(SliceId::new).map(read).collect();
-        Self { disks, sizes, meta: pool.meta, tables }
+        let tables: Vec<_> = (0..SLICES).map(SliceId::new).map(read).collect();
+        let fragments = tables.iter().flat_map(|(slice, found): &(SliceId, Found)| {
+            fragments(&mut io, &pool.meta, pool.table(*slice), &found.state.fragments)
+        });
+        let fragments = fragments.collect();
+        Self { disks, sizes, meta: pool.meta, tables, fragments }
     }
 
     fn check(&mut self) -> Report {
         let mut rng = Rng::new(0);
         let logs = PendingLogs { boot: [0; 16], memory: Vec::new() };
-        check_pool(&mut io(&mut self.disks, &mut rng), &self.sizes, &logs)
+        check_pool(&mut io(&mut self.disks, &mut rng), &self.sizes, &logs, Depth::Deep)
     }
 
     /// Flips a bit, checks, flips it back; the one line that names the damage.
@@ -111,18 +117,33 @@ fn a_rotten_superblock_is_named_and_repairable() {
 }
 
 #[test]
+fn a_rotten_map_page_is_named_and_repairable() {
+    let (mut stopped, (slice, page)) = find(|stopped| {
+        let of = |(slice, found): &(SliceId, Found)| {
+            let page = found.state.fragments.all().find_map(|(_, seat, _)| seat.page())?;
+            Some((*slice, page))
+        };
+        stopped.tables.iter().find_map(of)
+    });
+    for copy in 0..2 {
+        let place = stopped.meta.place(copy, stopped.meta.page(page));
+        let (line, repairable) = stopped.damaged(place);
+        let name = format!("slice {slice} map page {page} copy {copy}");
+        assert!(repairable && line.contains(&name), "{line}");
+    }
+}
+
+#[test]
 fn a_rotten_data_block_is_named_with_volume_and_device() {
     let (mut stopped, stored) = find(|stopped| {
-        let fragments = stopped.tables.iter().flat_map(|(_, found)| found.state.fragments.values());
-        let first = |fragment: &crate::journal::recover::RecoveredFragment| {
-            fragment.entries.iter().flatten().find_map(|(place, _)| {
-                let (slot, block) = place.as_fast()?;
-                Some((fragment.placement.fast[slot]?, block))
-            })
-        };
-        fragments.filter_map(first).next()
+        stopped.fragments.iter().find_map(|fragment| {
+            let blocks = 0..fragment.size.blocks();
+            let mut fast = blocks.filter_map(|b| fragment.entry(b).place.as_fast());
+            let (slot, block) = fast.next()?;
+            Some((fragment.placement().fast[slot], block))
+        })
     });
-    let (slot, block) = stored;
+    let (slot, block) = (stored.0.expect("a named slot"), stored.1);
     let (line, repairable) = stopped.damaged((slot.device, slot.offset(block)));
     assert!(!repairable && line.contains("stored data fails its checksum"), "{line}");
     let stored = slot.block + u64::from(block);
@@ -149,6 +170,6 @@ fn what_both_copies_lost_is_refused_by_name() {
 #[test]
 fn a_directory_without_a_pool_is_an_error() {
     let dir = tempfile::tempdir().expect("a directory");
-    let error = super::check(dir.path()).expect_err("nothing there");
+    let error = super::check(dir.path(), Depth::Metadata).expect_err("nothing there");
     assert!(error.to_string().contains("no tessera.toml"), "{error}");
 }

@@ -6,7 +6,10 @@
 //! each of them, and the checkpoint extents.
 
 use super::superblock::{RESERVED_BYTES, Role, Superblock};
-use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset, FragmentSize, SLICES, SliceId};
+use crate::table::seat::MAX_DEVICE_BLOCKS;
+use crate::units::{
+    BLOCK_BYTES, BLOCK_BYTES_U32, DeviceId, DeviceOffset, FragmentSize, SLICES, SliceId,
+};
 
 /// The journal and table of volumes: one more than the slices.
 pub const CATALOG: SliceId = SliceId::new(SLICES);
@@ -18,6 +21,8 @@ pub const MIN_JOURNAL_BLOCKS: u32 = 128;
 pub const SPARE_SHIFT: u32 = 3;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
+/// Extents beside those of partly filled tables: their pages are counted in 32 bits.
+const MAX_EXTENTS: u32 = u32::MAX / 32;
 
 /// Bytes in a chunk: the slots of one whole segment.
 pub const fn chunk_bytes(role: Role) -> u64 {
@@ -86,6 +91,17 @@ impl MetaLayout {
         self.extents_start() + u64::from(extent) * u64::from(self.extent_bytes)
     }
 
+    /// Offset of a map page, counted from the first extent.
+    pub fn page(&self, page: u32) -> u64 {
+        assert!(page < self.pages());
+        self.extents_start() + u64::from(page) * BLOCK
+    }
+
+    /// Map pages that all extents could hold.
+    pub fn pages(&self) -> u32 {
+        self.extents * (self.extent_bytes / BLOCK_BYTES_U32)
+    }
+
     /// Where a byte of copy `copy` lies.
     pub fn place(&self, copy: usize, offset: u64) -> (DeviceId, DeviceOffset) {
         assert!(offset < self.bytes());
@@ -107,6 +123,9 @@ impl MetaLayout {
     }
 }
 
+/// Bytes of a device that are used: what a seat can name.
+const MAX_DEVICE_BYTES: u64 = MAX_DEVICE_BLOCKS * BLOCK;
+
 /// Size and role of a device that a new pool is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct NewDevice {
@@ -120,7 +139,7 @@ pub struct NewDevice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// No fast device, or fast devices not first, or more than 255.
-    #[error("a pool needs 1 to 64 devices, the fast ones first, at least one fast")]
+    #[error("a pool needs 1 to 63 devices, the fast ones first, at least one fast")]
     Devices,
     /// A device has no room for its metadata and eight chunks.
     #[error("device {device} is too small: {size_bytes} bytes, needs at least {needed}")]
@@ -137,28 +156,35 @@ pub enum LayoutError {
 /// Fewest chunks a device must hold to be of use.
 const MIN_CHUNKS: u64 = 8;
 
+/// A ring long enough that a checkpoint, which writes every seat of its slice, is rare next to
+/// the journal it cuts: a block for every 16 GiB.
+fn journal_blocks(total_bytes: u64) -> u32 {
+    u32::try_from(total_bytes >> 34).unwrap_or(u32::MAX).clamp(256, 4096)
+}
+
 /// Cuts devices into a new pool. UUIDs are the caller's to fill in.
 pub fn plan(devices: &[NewDevice]) -> Result<Vec<Superblock>, LayoutError> {
     let fast = devices.iter().take_while(|d| d.role == Role::Fast).count();
     let sorted = devices.iter().skip(fast).all(|d| d.role == Role::Cold);
-    if fast == 0 || !sorted || devices.len() > 64 {
+    if fast == 0 || !sorted || devices.len() > 63 {
         return Err(LayoutError::Devices);
     }
     let small = devices[0].size_bytes < 4 << 30;
-    let journal_blocks = if small { MIN_JOURNAL_BLOCKS } else { 256 };
     let total: u64 = devices.iter().map(|d| d.size_bytes).sum();
+    let journal_blocks = if small { MIN_JOURNAL_BLOCKS } else { journal_blocks(total) };
     let mut meta = MetaLayout {
         journal_blocks,
         extent_bytes: 64 << 10,
         extents: 0,
         copies: [(DeviceId::new(0), DeviceOffset::new(0)); 2],
     };
-    // 6 bytes of map for each block, fragment headers, half as much again for
-    // checkpoints under way, and one partly filled extent per table and generation.
-    let table_bytes = total / BLOCK * 10;
+    // A map page for every 2 MiB of fragments, a seat for every fragment, both once in the
+    // checkpoint in force and once in the next, and a partly filled extent of each per table.
+    let table_bytes = total / BLOCK * 18;
     meta.extents = u32::try_from(table_bytes / u64::from(meta.extent_bytes))
-        .unwrap_or(u32::MAX - 999)
-        + 2 * u32::from(JOURNALS);
+        .unwrap_or(MAX_EXTENTS)
+        .min(MAX_EXTENTS)
+        + 5 * u32::from(JOURNALS);
     let meta_bytes = meta.bytes();
     let second = usize::from(fast > 1);
     let plan_one = |(index, device): (usize, &NewDevice)| {
@@ -176,7 +202,7 @@ pub fn plan(devices: &[NewDevice]) -> Result<Vec<Superblock>, LayoutError> {
             let size_bytes = device.size_bytes;
             return Err(LayoutError::TooSmall { device: index, size_bytes, needed });
         }
-        let id = u8::try_from(index).expect("at most 64 devices");
+        let id = u8::try_from(index).expect("at most 63 devices");
         Ok(Superblock {
             pool_uuid: [0; 16],
             device_uuid: [0; 16],
@@ -184,13 +210,14 @@ pub fn plan(devices: &[NewDevice]) -> Result<Vec<Superblock>, LayoutError> {
             incarnation: 0,
             size_bytes: device.size_bytes,
             device: DeviceId::new(id),
-            devices: u8::try_from(devices.len()).expect("at most 64 devices"),
+            devices: u8::try_from(devices.len()).expect("at most 63 devices"),
             role: device.role,
-            fast_devices: u8::try_from(fast).expect("at most 64 devices"),
+            fast_devices: u8::try_from(fast).expect("at most 63 devices"),
             journal_blocks,
             extent_bytes: meta.extent_bytes,
             extents: meta.extents,
-            chunks: u32::try_from((device.size_bytes - at) / chunk).unwrap_or(u32::MAX),
+            chunks: u32::try_from((device.size_bytes.min(MAX_DEVICE_BYTES) - at) / chunk)
+                .expect("below 64 TiB"),
             meta_offset,
             meta_bytes,
             data_offset: at,

@@ -8,6 +8,7 @@
 pub mod checkpoint;
 pub mod journal_block;
 pub mod layout;
+pub mod map_page;
 pub mod record;
 pub mod superblock;
 
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_document_matches_the_structs() {
-        use super::{checkpoint::*, journal_block::*, superblock::*};
+        use super::{checkpoint::*, journal_block::*, map_page::*, superblock::*};
         check_layout!(
             "Superblock",
             RawSuperblock,
@@ -156,6 +157,10 @@ mod tests {
             bytes,
             sequence,
             index
+        );
+        check_layout!(
+            "Map page", RawMapPage, magic, crc, pool, slice, reserved0, volume, unit, written,
+            places, crcs, reserved,
         );
     }
 }

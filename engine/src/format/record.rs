@@ -18,12 +18,14 @@ const FRAGMENT: u8 = 1;
 const BLOCKS: u8 = 2;
 const HOLES: u8 = 3;
 const DROP: u8 = 4;
+const SEAT: u8 = 5;
 const VOLUME: u8 = 16;
 const VOLUME_GONE: u8 = 17;
 const ENTRY_BYTES: usize = 6;
 const FRAGMENT_BYTES: usize = 44;
 const RANGE_BYTES: usize = 16;
 const DROP_BYTES: usize = 12;
+const SEAT_BYTES: usize = 56;
 const VOLUME_BYTES: usize = 44;
 
 /// A fragment's identity: a volume and an aligned start, in 64 KiB units.
@@ -46,6 +48,19 @@ pub struct Placement {
     pub fast: [Option<SlotRef>; 2],
     /// Cold slot.
     pub cold: Option<SlotRef>,
+}
+
+/// What a checkpoint says of a fragment beside its placement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// First map page, in blocks from the start of the checkpoint extents; `None`: all holes.
+    pub page: Option<u32>,
+    /// Checkpoint that wrote it.
+    pub written: u32,
+    /// Blocks that are not holes.
+    pub present: u16,
+    /// Of those, blocks whose authority is the cold slot.
+    pub cold_blocks: u16,
 }
 
 /// One block's authority: where it is and its checksum. A hole has no entry.
@@ -81,6 +96,8 @@ pub struct VolumeRecord<'a> {
 pub enum Record<'a> {
     /// The fragment exists and lies there; its blocks keep their entries.
     Fragment(FragmentKey, Placement),
+    /// The same, and where its map is (checkpoints only).
+    Seat(FragmentKey, Placement, Mapped),
     /// Consecutive blocks from `first` have these entries.
     Blocks {
         /// Which fragment.
@@ -141,6 +158,11 @@ pub const fn fragment_bytes() -> usize {
     FRAGMENT_BYTES
 }
 
+/// Bytes of a [`Record::Seat`].
+pub const fn seat_bytes() -> usize {
+    SEAT_BYTES
+}
+
 /// Bytes of a [`Record::Holes`].
 pub const fn holes_bytes() -> usize {
     RANGE_BYTES
@@ -167,6 +189,13 @@ impl<'a> Put<'a> {
         self.bytes(&key.volume.get().to_le_bytes());
         self.bytes(&key.start.to_le_bytes());
     }
+    fn placement(&mut self, placement: &Placement) {
+        self.bytes(&[placement.size.log2(), 0, 0, 0]);
+        self.bytes(&placement.generation.get().to_le_bytes());
+        for slot in [placement.fast[0], placement.fast[1], placement.cold] {
+            self.bytes(&SlotRef::to_raw(slot).to_le_bytes());
+        }
+    }
     fn finish(self, len: usize) -> usize {
         assert_eq!(self.at, len, "a record is as long as it says");
         len
@@ -177,12 +206,20 @@ impl<'a> Put<'a> {
 pub fn put_fragment(out: &mut [u8], key: FragmentKey, placement: &Placement) -> usize {
     let mut put = Put::new(out, FRAGMENT, FRAGMENT_BYTES);
     put.key(key);
-    put.bytes(&[placement.size.log2(), 0, 0, 0]);
-    put.bytes(&placement.generation.get().to_le_bytes());
-    for slot in [placement.fast[0], placement.fast[1], placement.cold] {
-        put.bytes(&SlotRef::to_raw(slot).to_le_bytes());
-    }
+    put.placement(placement);
     put.finish(FRAGMENT_BYTES)
+}
+
+/// Encodes a [`Record::Seat`].
+pub fn put_seat(out: &mut [u8], key: FragmentKey, placement: &Placement, mapped: &Mapped) -> usize {
+    let mut put = Put::new(out, SEAT, SEAT_BYTES);
+    put.key(key);
+    put.placement(placement);
+    put.bytes(&mapped.page.unwrap_or(u32::MAX).to_le_bytes());
+    put.bytes(&mapped.written.to_le_bytes());
+    put.bytes(&mapped.present.to_le_bytes());
+    put.bytes(&mapped.cold_blocks.to_le_bytes());
+    put.finish(SEAT_BYTES)
 }
 
 /// Encodes a [`Record::Blocks`]; `entries` yields 1..=[`MAX_ENTRIES`] items.
@@ -264,6 +301,11 @@ impl<'a> Records<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
+
+    /// Where the next record starts.
+    pub fn position(&self) -> usize {
+        self.at
+    }
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -297,7 +339,11 @@ fn decode(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let len = usize::from(u16::from_le_bytes(array(bytes, 2)?));
     let body = bytes.get(..len)?;
     let record = match *body.first()? {
-        FRAGMENT if len == FRAGMENT_BYTES => decode_fragment(body)?,
+        FRAGMENT if len == FRAGMENT_BYTES => {
+            let (key, placement) = decode_placement(body)?;
+            Record::Fragment(key, placement)
+        }
+        SEAT if len == SEAT_BYTES => decode_seat(body)?,
         BLOCKS => decode_blocks(body)?,
         HOLES if len == RANGE_BYTES => {
             let first = u16::from_le_bytes(array(body, 12)?);
@@ -314,7 +360,7 @@ fn decode(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     Some((record, len))
 }
 
-fn decode_fragment(body: &[u8]) -> Option<Record<'_>> {
+fn decode_placement(body: &[u8]) -> Option<(FragmentKey, Placement)> {
     let key = key_at(body)?;
     let slot = |at| Some(SlotRef::from_raw(u64::from_le_bytes(array(body, at)?)));
     let size = FragmentSize::from_log2(body[12])?;
@@ -323,7 +369,20 @@ fn decode_fragment(body: &[u8]) -> Option<Record<'_>> {
     }
     let generation = Generation::new(u32::from_le_bytes(array(body, 16)?));
     let placement = Placement { size, generation, fast: [slot(20)?, slot(28)?], cold: slot(36)? };
-    Some(Record::Fragment(key, placement))
+    Some((key, placement))
+}
+
+fn decode_seat(body: &[u8]) -> Option<Record<'_>> {
+    let (key, placement) = decode_placement(body)?;
+    let page = u32::from_le_bytes(array(body, 44)?);
+    let written = u32::from_le_bytes(array(body, 48)?);
+    let present = u16::from_le_bytes(array(body, 52)?);
+    let cold_blocks = u16::from_le_bytes(array(body, 54)?);
+    if u32::from(present) > placement.size.blocks() || cold_blocks > present {
+        return None;
+    }
+    let page = (page != u32::MAX).then_some(page);
+    Some(Record::Seat(key, placement, Mapped { page, written, present, cold_blocks }))
 }
 
 fn decode_blocks(body: &[u8]) -> Option<Record<'_>> {
@@ -387,6 +446,8 @@ mod tests {
         at += put_drop(&mut out[at..], key());
         at += put_volume(&mut out[at..], &volume);
         at += put_volume_gone(&mut out[at..], VolumeId::new(1));
+        let mapped = Mapped { page: Some(8), written: 3, present: 256, cold_blocks: 2 };
+        at += put_seat(&mut out[at..], key(), &placement, &mapped);
         let records: Vec<_> = Records::new(&out[..at]).map(Result::unwrap).collect();
         assert_eq!(records[0], Record::Fragment(key(), placement));
         let Record::Blocks { entries, first: 3, .. } = records[1] else { panic!("blocks") };
@@ -395,6 +456,7 @@ mod tests {
         assert_eq!(records[3], Record::Drop(key()));
         assert_eq!(records[4], Record::Volume(volume));
         assert_eq!(records[5], Record::VolumeGone(VolumeId::new(1)));
+        assert_eq!(records[6], Record::Seat(key(), placement, mapped));
     }
 
     proptest! {

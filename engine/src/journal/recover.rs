@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 
 use super::log::{LogMemory, LogTag, PendingLog, survivors};
-use crate::format::checkpoint::{PAGE_PAYLOAD_BYTES, Root, open_page};
+use crate::format::checkpoint::{Root, open_page};
 use crate::format::journal_block::{HEADER_BYTES, Header, PAYLOAD_BYTES, open, seal};
 use crate::format::layout::MetaLayout;
-use crate::format::record::{FragmentKey, Placement, Record, Records, VolumeRecord};
-use crate::table::entry::Place;
+use crate::format::record::{FragmentKey, Mapped, Placement, Record, Records, VolumeRecord};
+use crate::table::index::{Index, Span};
+use crate::table::seat::fits;
 use crate::units::{BLOCK_BYTES, Crc, DeviceId, DeviceOffset, SliceId, VolumeId};
 
 /// Synchronous access to a pool's devices, for the time before and beside the reactor.
@@ -82,15 +83,6 @@ pub enum RecoverError {
     },
 }
 
-/// A fragment as recovered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoveredFragment {
-    /// Where it lies.
-    pub placement: Placement,
-    /// Authority of each block: a fast place or [`Place::COLD`]; `None` for a hole.
-    pub entries: Vec<Option<(Place, Crc)>>,
-}
-
 /// A volume as recovered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveredVolume {
@@ -109,10 +101,10 @@ pub struct RecoveredVolume {
 }
 
 /// What a table's records add up to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct State {
-    /// Fragments, in a slice's table.
-    pub fragments: BTreeMap<FragmentKey, RecoveredFragment>,
+    /// Fragments, in a slice's table; their maps wait for first use.
+    pub fragments: Index,
     /// Volumes, in the catalog.
     pub volumes: BTreeMap<VolumeId, RecoveredVolume>,
 }
@@ -120,44 +112,41 @@ pub struct State {
 impl State {
     /// Applies encoded records. `fuzzy`: the state may be newer than the records.
     pub fn apply(&mut self, bytes: &[u8], fuzzy: bool) -> Result<(), &'static str> {
-        for record in Records::new(bytes) {
+        let mut records = Records::new(bytes);
+        let mut start = 0;
+        while let Some(record) = records.next() {
             let record = record.map_err(|_| "malformed")?;
-            if !self.apply_one(&record) && !fuzzy {
-                return Err("blocks of a fragment that does not exist");
+            if !self.apply_one(&record, &bytes[start..records.position()]) && !fuzzy {
+                return Err("a record of a fragment that does not exist");
             }
+            start = records.position();
         }
         Ok(())
     }
 
-    fn apply_one(&mut self, record: &Record<'_>) -> bool {
+    /// False if it speaks of something that does not exist.
+    fn apply_one(&mut self, record: &Record<'_>, raw: &[u8]) -> bool {
+        let none = Mapped { page: None, written: 0, present: 0, cold_blocks: 0 };
         match *record {
-            Record::Fragment(key, placement) => {
-                let blocks = placement.size.blocks() as usize;
-                let fresh = || RecoveredFragment { placement, entries: vec![None; blocks] };
-                let fragment = self.fragments.entry(key).or_insert_with(fresh);
-                if fragment.entries.len() != blocks {
-                    *fragment = fresh();
-                }
-                fragment.placement = placement;
-                true
-            }
+            Record::Seat(key, placement, mapped) => self.place(key, &placement, &mapped),
+            Record::Fragment(key, placement) => self.place(key, &placement, &none),
             Record::Blocks { key, first, entries } => {
-                let range = usize::from(first)..usize::from(first) + entries.len();
-                self.entries(key, range).is_some_and(|slots| {
-                    for (slot, entry) in slots.iter_mut().zip(entries.iter()) {
-                        *slot = Some((entry.place, entry.crc));
-                    }
-                    true
-                })
+                self.change(key, usize::from(first) + entries.len(), raw)
             }
             Record::Holes { key, first, count } => {
-                let range = usize::from(first)..usize::from(first) + usize::from(count);
-                self.entries(key, range).is_some_and(|slots| {
-                    slots.fill(None);
-                    true
-                })
+                self.change(key, usize::from(first) + usize::from(count), raw)
             }
-            Record::Drop(key) => self.fragments.remove(&key).is_some(),
+            Record::Drop(key) => {
+                let exists = self.fragments.seat(key).is_some();
+                if exists {
+                    self.fragments.remove_away(key);
+                    // Another fragment of its page may come before it is made anew.
+                    if self.fragments.seats(Span::of(key)).next().is_some() {
+                        self.fragments.postpone(Span::of(key), raw);
+                    }
+                }
+                exists
+            }
             Record::Volume(volume) => {
                 self.volumes.insert(volume.id, recovered_volume(&volume));
                 true
@@ -166,12 +155,26 @@ impl State {
         }
     }
 
-    fn entries(
-        &mut self,
-        key: FragmentKey,
-        range: std::ops::Range<usize>,
-    ) -> Option<&mut [Option<(Place, Crc)>]> {
-        self.fragments.get_mut(&key)?.entries.get_mut(range)
+    /// The fragment lies there; it is made if it does not exist.
+    fn place(&mut self, key: FragmentKey, placement: &Placement, mapped: &Mapped) -> bool {
+        match self.fragments.seat(key) {
+            Some((_, size)) if size == placement.size && fits(placement) => {
+                self.fragments.replace_placement(key, placement);
+                true
+            }
+            Some(_) => false,
+            None => self.fragments.adopt(key, placement, mapped).is_some(),
+        }
+    }
+
+    /// Blocks before `end` change: the record waits until the fragment's map is read.
+    fn change(&mut self, key: FragmentKey, end: usize, raw: &[u8]) -> bool {
+        let known = self.fragments.seat(key);
+        let fits = known.is_some_and(|(_, size)| end <= size.blocks() as usize);
+        if fits {
+            self.fragments.postpone(Span::of(key), raw);
+        }
+        fits
     }
 }
 
@@ -200,7 +203,7 @@ pub struct JournalEnd {
 }
 
 /// A table as found on the medium, before the pending log.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Found {
     /// What the records say.
     pub state: State,
@@ -228,6 +231,8 @@ pub enum TablePart {
     Root(u64),
     /// A page of the checkpoint in force.
     Page(u64),
+    /// A map page.
+    Map(u32),
     /// A journal block, by sequence.
     Journal(u64),
 }
@@ -237,6 +242,7 @@ impl std::fmt::Display for TablePart {
         match self {
             TablePart::Root(which) => write!(f, "checkpoint root {which}"),
             TablePart::Page(page) => write!(f, "checkpoint page {page}"),
+            TablePart::Map(page) => write!(f, "map page {page}"),
             TablePart::Journal(seq) => write!(f, "journal block {seq}"),
         }
     }
@@ -339,36 +345,39 @@ impl Reader<'_> {
 
     fn pages(&mut self, root: &Root, state: &mut State) -> Result<(), RecoverError> {
         let per_extent = u64::from(self.meta.extent_bytes) / BLOCK_BYTES as u64;
-        let mut records = Vec::with_capacity(PAGE_PAYLOAD_BYTES);
-        for page in 0..root.pages {
-            let extent =
-                usize::try_from(page / per_extent).ok().and_then(|at| root.extents.get(at));
-            let damaged =
-                RecoverError::Page { slice: self.id.slice, sequence: root.sequence, page };
-            let Some(&extent) = extent.filter(|extent| **extent < self.meta.extents) else {
-                return Err(damaged);
-            };
-            let at = self.meta.extent(extent) + page % per_extent * BLOCK_BYTES as u64;
-            let index = u32::try_from(page).unwrap_or(u32::MAX);
-            let mut blocks = [[0; BLOCK_BYTES]; 2];
-            let mut good = [false; 2];
-            for copy in 0..2 {
-                self.read(copy, at, &mut blocks[copy])?;
-                let opened =
-                    open_page(&blocks[copy], self.id.pool, self.id.slice, root.sequence, index);
-                if let Ok(found) = opened {
-                    good[copy] = true;
-                    records.clear();
-                    records.extend_from_slice(found);
-                }
+        let mut copies = [0, 1].map(|_| vec![0; self.meta.extent_bytes as usize]);
+        for first in (0..root.pages).step_by(usize::try_from(per_extent).expect("few pages")) {
+            let (slice, sequence) = (self.id.slice, root.sequence);
+            let damaged = |page| RecoverError::Page { slice, sequence, page };
+            let number = usize::try_from(first / per_extent).expect("a root names few extents");
+            let extent = root.extents.get(number).filter(|extent| **extent < self.meta.extents);
+            let at = self.meta.extent(*extent.ok_or_else(|| damaged(first))?);
+            let count = usize::try_from(per_extent.min(root.pages - first)).expect("few pages");
+            for (copy, bytes) in copies.iter_mut().enumerate() {
+                self.read(copy, at, &mut bytes[..count * BLOCK_BYTES])?;
             }
-            match good {
-                [true, true] => {}
-                [true, false] => self.mend(TablePart::Page(page), 1, at, &blocks[0])?,
-                [false, true] => self.mend(TablePart::Page(page), 0, at, &blocks[1])?,
-                [false, false] => return Err(damaged),
+            for (page, within) in (first..).zip(0..count) {
+                let bytes = within * BLOCK_BYTES..(within + 1) * BLOCK_BYTES;
+                let both = [&copies[0][bytes.clone()], &copies[1][bytes.clone()]];
+                let index = u32::try_from(page).unwrap_or(u32::MAX);
+                let pool = self.id.pool;
+                let open = |block| open_page(block, pool, slice, sequence, index).ok();
+                let at = at + bytes.start as u64;
+                let part = TablePart::Page(page);
+                let records = match [open(both[0]), open(both[1])] {
+                    [Some(records), Some(_)] => records,
+                    [Some(records), None] => {
+                        self.mend(part, 1, at, both[0])?;
+                        records
+                    }
+                    [None, Some(records)] => {
+                        self.mend(part, 0, at, both[1])?;
+                        records
+                    }
+                    [None, None] => return Err(damaged(page)),
+                };
+                self.apply(state, records, true)?;
             }
-            self.apply(state, &records, true)?;
         }
         Ok(())
     }

@@ -91,7 +91,7 @@ fn space_of(opened: &Opened, slices: &[Box<Slice>]) -> Result<SpaceMap, ServeErr
                 return Err(contradiction(slice.id, what));
             }
         }
-        if !slice.journal.root.extents.iter().all(|extent| space.extents.take(*extent)) {
+        if !slice.extents().all(|extent| space.extents.take(extent)) {
             return Err(contradiction(slice.id, "a checkpoint extent belongs to two slices"));
         }
     }
@@ -139,7 +139,7 @@ pub fn start(
     for ((found, log), id) in opened.tables.drain(..).zip((0..).map(SliceId::new)) {
         let arena = &mut arenas[usize::from(core_of(id, cores).get())];
         let buf = arena.alloc(GROUP_BUF_BYTES).expect("an arena holds its groups");
-        let slice = open_slice(id, &found, log, &devices, buf);
+        let slice = open_slice(id, found, log, &devices, buf);
         slices.push(slice.map_err(|error| ServeError::Pool(error.into()))?);
     }
     let space = Arc::new(space_of(opened, &slices)?);
@@ -191,6 +191,7 @@ fn table_config(config: &Config, opened: &Opened, core: CoreId, cores: u8) -> Ta
         incarnation: opened.pool.incarnation(),
         max_parts: MAX_REQUESTS * u32::from(cores) + 64,
         checkpoint_blocks: opened.pool.meta.journal_blocks / 2,
+        map_budget_bytes: config.map_budget.bytes(),
         stage: StageSettings { budget_bytes: config.stage_budget.bytes(), loading: 4 },
         tier: tier_settings(config),
     }

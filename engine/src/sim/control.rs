@@ -208,7 +208,7 @@ impl World {
         let size = if record.flags & DELETING != 0 { 0 } else { record.size_bytes };
         let from = first_segment_behind(size) << (SEGMENT_BYTES.trailing_zeros() - 16);
         for core in &self.cores {
-            let left = core.table.fragments_of(id).filter(|f| f.key.start >= from).count();
+            let left = core.table.fragments_of(id).filter(|key| key.start >= from).count();
             assert_eq!(left, 0, "a trim ended with fragments left");
         }
         let meta = self.meta;

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 
 use super::shared::SimPool;
 use super::world::{BOOT, World};
-use crate::check::{PendingLogs, Place, Report, check_pool};
+use crate::check::{Depth, PendingLogs, Place, Report, check_pool, fragments};
 use crate::format::layout::{CATALOG, JOURNALS};
 use crate::format::superblock::COPY_OFFSETS;
-use crate::journal::recover::read_table;
+use crate::journal::recover::{DamagedCopy, TablePart, read_table};
 use crate::pool;
-use crate::table::entry::Place as BlockPlace;
+use crate::table::read::source;
 use crate::units::{BLOCK_BYTES, DeviceId, SLICES, SliceId, VolumeId};
 
 /// Bits of rotten blocks.
@@ -34,6 +34,8 @@ impl World {
             let block = COPY_OFFSETS[copy] / BLOCK_BYTES as u64;
             return self.shared.disks[disk].flip(block, bit);
         }
+        // A map page is mended only when it is next written: its other copy must stay good.
+        let copy = self.rot_copy;
         let (device, start) = self.meta.copies[copy];
         let first = start.get() / BLOCK_BYTES as u64;
         let end = first + self.meta.bytes() / BLOCK_BYTES as u64;
@@ -54,22 +56,13 @@ impl World {
         let mut io = SimPool { disks: &mut disks, fuel: None, rng: &mut self.rng };
         let pool = pool::inspect(&mut io, &self.sizes).expect("the pool was open a moment ago");
         let found = read_table(&mut io, &pool.meta, pool.table(slice), false);
+        let fragments = found
+            .map(|found| fragments(&mut io, &pool.meta, pool.table(slice), &found.state.fragments));
         self.shared.disks = disks;
-        let Ok(found) = found else { return };
         let mut stored = Vec::new();
-        for fragment in found.state.fragments.values() {
-            for (block, entry) in fragment.entries.iter().enumerate() {
-                let Some((place, _)) = *entry else { continue };
-                stored.extend(match place.as_fast() {
-                    Some((which, at)) => {
-                        fragment.placement.fast[which].map(|s| (s.device, s.block + u64::from(at)))
-                    }
-                    None => {
-                        assert_eq!(place, BlockPlace::COLD);
-                        fragment.placement.cold.map(|s| (s.device, s.block + block as u64))
-                    }
-                });
-            }
+        for fragment in fragments.unwrap_or_default() {
+            let blocks = 0..fragment.size.blocks();
+            stored.extend(blocks.filter_map(|b| source(&fragment, b)).map(|s| (s.device, s.block)));
         }
         if stored.is_empty() {
             return;
@@ -89,7 +82,7 @@ impl World {
         let logs = PendingLogs { boot: BOOT, memory };
         let mut disks = std::mem::take(&mut self.shared.disks);
         let mut io = SimPool { disks: &mut disks, fuel: None, rng: &mut self.rng };
-        let report = check_pool(&mut io, &self.sizes, &logs);
+        let report = check_pool(&mut io, &self.sizes, &logs, Depth::Deep);
         self.shared.disks = disks;
         report
     }
@@ -102,10 +95,16 @@ impl World {
         }
     }
 
-    /// A recovered pool holds no damage but rotten blocks; remembers those.
+    /// A recovered pool holds no damage but rotten blocks, which are remembered, and copies of
+    /// map pages, which are mended when they are next written.
     pub(super) fn examine_recovered(&mut self) {
         let mut bad = BTreeSet::new();
         for damage in self.examine().damage {
+            if let Place::Copy { at: DamagedCopy { part: TablePart::Map(_), .. }, .. } =
+                damage.place
+            {
+                continue;
+            }
             let block = self.is_rotten(&damage.place);
             let block = block.unwrap_or_else(|| {
                 panic!("recovered pool: {}: {}", damage.place, damage.what);

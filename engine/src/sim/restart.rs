@@ -149,7 +149,7 @@ impl World {
             self.logs[usize::from(id.get())] = None;
             let core = core_of(id, count);
             let buf = self.shared.alloc(core, GROUP_BUF_BYTES).expect("an empty arena");
-            let slice = open_slice(id, &found, log, &pool.devices(), buf)
+            let slice = open_slice(id, found, log, &pool.devices(), buf)
                 .unwrap_or_else(|error| panic!("the table contradicts itself: {error}"));
             for (device, space) in slice.space.iter().enumerate() {
                 for chunk in space.owned() {
@@ -157,8 +157,8 @@ impl World {
                     assert!(fresh, "chunk {chunk} of device {device} has two owners");
                 }
             }
-            for extent in &slice.journal.root.extents {
-                assert!(self.shared.space.extents.take(*extent), "extent {extent} has two owners");
+            for extent in slice.extents() {
+                assert!(self.shared.space.extents.take(extent), "extent {extent} has two owners");
             }
             slices[usize::from(core.get())].push(slice);
         }
@@ -185,6 +185,7 @@ impl World {
             incarnation: pool.incarnation(),
             max_parts: 64,
             checkpoint_blocks: self.playground.regime.checkpoint_blocks()[self.rng.index(3)],
+            map_budget_bytes: [0, 20 << 10, 200 << 10, 1 << 30][self.rng.index(4)],
             stage: StageSettings { budget_bytes: 17 << 20, loading: 2 },
             tier: TierSettings {
                 spill_below_percent: 40,

@@ -109,6 +109,8 @@ pub(super) struct World {
     pub faulty: bool,
     /// Bits rot in this world.
     pub rots: bool,
+    /// The copy of the metadata zone that rots.
+    pub rot_copy: usize,
     /// Faults are suspended.
     pub auditing: bool,
     /// Chunks of a device that can be in use, in a small world.
@@ -189,6 +191,7 @@ impl World {
             degraded: false,
             faulty,
             rots: false,
+            rot_copy: 0,
             auditing: false,
             chunk_limit: rng.one_in(4).then(|| u32::try_from(3 + rng.below(8)).expect("small")),
             hidden: Vec::new(),
@@ -199,6 +202,7 @@ impl World {
         world.restart();
         world.first_volumes();
         world.rots = world.rng.one_in(4);
+        world.rot_copy = world.rng.index(2);
         world
     }
 

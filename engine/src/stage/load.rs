@@ -1,8 +1,11 @@
 //! Filling a stage: large reads of one fragment, every block verified.
 
 use super::MAX_QUEUED;
+use crate::format::record::FragmentKey;
 use crate::table::Table;
 use crate::table::fragment::FragRef;
+use crate::table::index::{Lookup, Span};
+use crate::table::maps::Wanted;
 use crate::table::op::Token;
 use crate::table::read::source;
 use crate::table::sink::{Io, IoKind, IoResult, Sink};
@@ -24,10 +27,43 @@ impl Table {
     ) -> bool {
         let slice = self.slice(id);
         let key = slice.index.spot(volume, block, FragmentSize::DEFAULT).key;
-        let Some(at) = slice.index.find(key) else { return false };
-        let began = self.stage_for(id, at, sink);
+        let began = match slice.index.lookup(key) {
+            Lookup::Here(at) => self.stage_for(id, at, sink),
+            Lookup::Absent => false,
+            Lookup::Away => {
+                self.wish(id, key);
+                let wanted = self.want(id, Span::of(key), sink);
+                if wanted == Wanted::Here {
+                    self.stage_wished(id, Span::of(key), sink);
+                }
+                wanted != Wanted::Lost
+            }
+        };
         self.settle(sink);
         began
+    }
+
+    fn wish(&mut self, id: SliceId, key: FragmentKey) {
+        let queue = &mut self.stages.queue;
+        if queue.len() == MAX_QUEUED {
+            queue.pop_front();
+        }
+        if !queue.contains(&(id, key)) {
+            queue.push_back((id, key));
+        }
+    }
+
+    /// The map of a span has come: what was wished for of it may be staged.
+    pub(crate) fn stage_wished<S: Sink>(&mut self, id: SliceId, span: Span, sink: &mut S) {
+        let of_span = |(of, key): &(SliceId, FragmentKey)| *of == id && Span::of(*key) == span;
+        while self.stages.may_load()
+            && let Some(at) = self.stages.queue.iter().position(of_span)
+        {
+            let (_, key) = self.stages.queue.remove(at).expect("just found");
+            if let Some(at) = self.slice(id).index.find(key) {
+                self.stage_for(id, at, sink);
+            }
+        }
     }
 
     /// Bytes that stages take now.
@@ -58,12 +94,8 @@ impl Table {
         if self.stages.may_load() {
             return self.begin_load(id, at, sink);
         }
-        if self.stages.queue.len() == MAX_QUEUED {
-            self.stages.queue.pop_front();
-        }
-        if !self.stages.queue.contains(&(id, at)) {
-            self.stages.queue.push_back((id, at));
-        }
+        let key = self.slice(id).index.held(at).key;
+        self.wish(id, key);
         false
     }
 
@@ -164,9 +196,9 @@ impl Table {
             self.evict_stage(slot, sink);
         }
         while self.stages.may_load()
-            && let Some((id, at)) = self.stages.queue.pop_front()
+            && let Some((id, key)) = self.stages.queue.pop_front()
         {
-            if self.slice(id).index.get(at).is_some() {
+            if let Some(at) = self.slice(id).index.find(key) {
                 self.stage_for(id, at, sink);
             }
         }

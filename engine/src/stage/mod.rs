@@ -9,6 +9,7 @@
 
 pub mod load;
 
+use crate::format::record::FragmentKey;
 use crate::request::Buf;
 use crate::table::fragment::FragRef;
 use crate::table::pool::Pool;
@@ -56,8 +57,8 @@ pub struct Stages {
     used_bytes: u64,
     max_loading: u32,
     pub(crate) loading: u32,
-    /// Fragments to stage when a load ends, oldest first.
-    pub(crate) queue: std::collections::VecDeque<(SliceId, FragRef)>,
+    /// Fragments to stage when another load, or that of their map, ends; oldest first.
+    pub(crate) queue: std::collections::VecDeque<(SliceId, FragmentKey)>,
     now: Nanos,
 }
 

@@ -6,9 +6,20 @@
 
 use super::entry::{BlockEntry, Place, SlotRef};
 use crate::format::layout::slot_blocks;
-use crate::format::record::{FragmentKey, Placement};
+use crate::format::record::{Entry, FragmentKey, Placement};
 use crate::format::superblock::Role;
 use crate::units::{FragmentSize, Generation, Nanos};
+
+/// Whether a fragment's block map is on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// As it is.
+    Clean,
+    /// It has changed since: listed in [`super::slice::Slice::dirty`].
+    Dirty,
+    /// As it is, once the checkpoint under way is published.
+    Writing,
+}
 
 /// A fragment's index in its slice, with the number that tells reuse apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +72,7 @@ impl FastSlot {
     }
 }
 
-/// A fragment in memory.
+/// A fragment in memory, with its block map.
 #[derive(Debug)]
 pub struct Fragment {
     /// Identity.
@@ -94,6 +105,10 @@ pub struct Fragment {
     pub stuck: bool,
     /// Listed in [`super::slice::Slice::unswept`].
     pub unswept: bool,
+    /// Whether its map is on the device.
+    pub saved: Saved,
+    /// Used since the last look for a fragment to send away.
+    pub referenced: bool,
     /// When it was last read or written by a client.
     pub last_use: Nanos,
     /// Separate demand uses since it went cold, saturating.
@@ -120,10 +135,76 @@ impl Fragment {
             stage: None,
             stuck: false,
             unswept: false,
+            saved: Saved::Clean,
+            referenced: true,
             last_use: Nanos::new(0),
             touches: 0,
             map: vec![BlockEntry::HOLE; size.blocks() as usize].into_boxed_slice(),
         }
+    }
+
+    /// As it was recorded, all holes.
+    pub fn placed(key: FragmentKey, placement: &Placement) -> Self {
+        let mut fragment = Self::new(key, placement.size, 0);
+        fragment.generation = placement.generation;
+        fragment.recorded = true;
+        fragment.cold = placement.cold;
+        for (which, slot) in placement.fast.iter().enumerate() {
+            let fast = slot.map(|slot| FastSlot::new(slot, placement.size));
+            fragment.fast[which] = fast.map(|fast| FastSlot { named: true, ..fast });
+        }
+        if fragment.fast[0].is_none() && fragment.fast[1].is_some() {
+            fragment.target = 1;
+        }
+        fragment
+    }
+
+    /// Sets the authorities that a map page and replayed records add up to.
+    pub fn adopt_map(&mut self, map: &[Option<Entry>]) -> Result<(), &'static str> {
+        for (block, entry) in (0u32..).zip(map) {
+            let Some(Entry { place, crc }) = *entry else { continue };
+            if place == Place::COLD {
+                if self.cold.is_none() {
+                    return Err("a cold block without a cold slot");
+                }
+                self.set_entry(block, BlockEntry::cold(crc, 0));
+            } else {
+                if !self.adopt_place(place) {
+                    return Err("a block's place claimed twice or outside its slot");
+                }
+                self.set_entry(block, BlockEntry::fast(place, crc, 0));
+            }
+        }
+        Ok(())
+    }
+
+    /// What records say of a block; `None` for a hole.
+    pub fn authority(&self, block: u32) -> Option<Entry> {
+        let entry = self.entry(block);
+        let place = if entry.is_cold() { Place::COLD } else { entry.place };
+        (!entry.is_hole()).then_some(Entry { place, crc: entry.crc })
+    }
+
+    /// Nothing is lost if it leaves memory: its map is on the device, nobody holds it, and
+    /// every taken place is named by an entry.
+    pub fn may_leave(&self) -> bool {
+        let taken: u32 = self.fast.iter().flatten().map(|slot| slot.taken).sum();
+        let named = self.fast.iter().flatten().all(|slot| slot.named);
+        self.saved == Saved::Clean
+            && self.pins == 0
+            && self.stage.is_none()
+            && self.recorded
+            && !self.unswept
+            && named
+            && self.copies == 0
+            && taken == self.present - self.cold_blocks
+    }
+
+    /// Bytes that it takes while it is in memory.
+    pub fn heap_bytes(&self) -> u64 {
+        let bitmap = (slot_blocks(Role::Fast, self.size) as usize).div_ceil(64) * 8;
+        let map = size_of_val(&*self.map);
+        (size_of::<Self>() + size_of::<usize>() + map + 2 * bitmap) as u64
     }
 
     /// Its name while it stands at `position` of its index.

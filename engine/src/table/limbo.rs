@@ -15,6 +15,8 @@ pub enum Freed {
     Place(FragRef, Place, SlotRef),
     /// A whole slot.
     Slot(SlotRef, FragmentSize),
+    /// Map pages: the first and how many.
+    Pages(u32, u32),
 }
 
 /// Readers by era, and what waits for them.

@@ -9,19 +9,25 @@
 //! read of it is under way; no part ends twice; nothing here blocks. Pieces
 //! that change the same block of a fragment never run at the same time.
 //!
-//! Where to look: reads [`read`], writes and discards [`write`], group commit
-//! and checkpoints [`commit`] and [`snapshot`], freeing [`limbo`], deletion and
-//! shrinking [`trim`].
+//! Where to look: from an address to a fragment [`index`], its block map and
+//! the memory for it [`maps`], reads [`read`], writes and discards [`write`],
+//! group commit and checkpoints [`commit`] and [`snapshot`], freeing [`limbo`],
+//! deletion and shrinking [`trim`].
 
 pub mod commit;
 pub mod entry;
 pub mod fragment;
 pub mod index;
 pub mod limbo;
+pub mod maps;
 pub mod op;
 pub mod open;
+pub mod pages;
 pub mod pool;
 pub mod read;
+pub mod save;
+pub mod seat;
+pub mod segments;
 pub mod sink;
 pub mod slice;
 pub mod snapshot;
@@ -31,6 +37,7 @@ pub mod trim;
 pub mod write;
 
 use crate::format::layout::MetaLayout;
+use crate::format::record::FragmentKey;
 use crate::stage::Stages;
 use crate::tier::Tiering;
 use crate::units::{CoreId, Nanos, SliceId, VolumeId};
@@ -59,6 +66,8 @@ pub struct TableConfig {
     pub max_parts: u32,
     /// Journal blocks in use after which a slice is checkpointed.
     pub checkpoint_blocks: u32,
+    /// Bytes that block maps may take in memory.
+    pub map_budget_bytes: u64,
     /// Staging.
     pub stage: crate::stage::StageSettings,
     /// Tiering.
@@ -96,6 +105,8 @@ pub struct Counters {
     pub commits: u64,
     /// Checkpoints published.
     pub checkpoints: u64,
+    /// Block maps read from the device.
+    pub map_loads: u64,
 }
 
 impl Counters {
@@ -116,6 +127,7 @@ impl Counters {
             corrupt_blocks,
             commits,
             checkpoints,
+            map_loads,
         } = other;
         self.reads += reads;
         self.writes += writes;
@@ -131,6 +143,7 @@ impl Counters {
         self.corrupt_blocks += corrupt_blocks;
         self.commits += commits;
         self.checkpoints += checkpoints;
+        self.map_loads += map_loads;
     }
 }
 
@@ -147,6 +160,9 @@ pub struct Table {
     pub(crate) tiering: Tiering,
     pub(crate) trims: Vec<trim::Trim>,
     pub(crate) kicked: Vec<SliceId>,
+    pub(crate) loads: Pool<maps::MapLoad>,
+    /// Where the search for maps that may leave stands: slice and position.
+    pub(crate) hand: (usize, usize),
     /// A piece waits for memory or a pool slot: the end of any piece kicks all slices.
     pub(crate) starved: bool,
     /// The slice whose checkpoint is being written, and those that wait for their turn.
@@ -173,6 +189,8 @@ impl Table {
             tiering: Tiering::default(),
             trims: Vec::new(),
             kicked: Vec::with_capacity(count),
+            loads: Pool::new(maps::MAX_LOADS),
+            hand: (0, 0),
             starved: false,
             snapshots: std::collections::VecDeque::with_capacity(count),
             snapshot_buf: None,
@@ -228,6 +246,7 @@ impl Table {
             Token::Checkpoint(slice) => self.snapshot_written(slice, result, sink),
             Token::Stage(stage, run) => self.stage_read(stage, run, result, sink),
             Token::Copy(job, run) => self.copy_moved(job, run, result, sink),
+            Token::Map(load) => self.map_read(load, result, sink),
         }
         self.settle(sink);
     }
@@ -250,6 +269,8 @@ impl Table {
                 let piece = self.slice(id).waiting.pop_front().expect("counted");
                 self.advance(piece, sink);
             }
+            // Everyone who waited has been told; whoever comes next tries again.
+            self.slice(id).lost.clear();
         }
     }
 
@@ -287,6 +308,13 @@ impl Table {
             Freed::Slot(slot, size) => {
                 slice.space[usize::from(slot.device.get())].free(slot, size, sink);
             }
+            Freed::Pages(page, count) => {
+                slice.free_pages(page, count);
+                let keep = 2 * slice.index.map_pages();
+                while let Some(extent) = slice.pages.spare(keep) {
+                    sink.release_extent(extent);
+                }
+            }
             Freed::Place(at, place, slot) => {
                 let Some(fragment) = slice.index.get_mut(at) else { return };
                 fragment.give_place(place, slot);
@@ -300,9 +328,15 @@ impl Table {
         self.slices.into_iter().flatten().map(|slice| (slice.id, slice.log.into_memory()))
     }
 
-    /// Fragments of a volume, over all slices of this core.
-    pub fn fragments_of(&self, volume: VolumeId) -> impl Iterator<Item = &fragment::Fragment> {
+    /// Fragments of a volume whose maps are in memory, over all slices of this core.
+    pub(crate) fn here_of(&self, volume: VolumeId) -> impl Iterator<Item = &fragment::Fragment> {
         self.slices().flat_map(|slice| slice.index.iter()).filter(move |f| f.key.volume == volume)
+    }
+
+    /// Keys of a volume's fragments, over all slices of this core. Walks over all of them.
+    pub fn fragments_of(&self, volume: VolumeId) -> impl Iterator<Item = FragmentKey> {
+        let all = self.slices().flat_map(|slice| slice.index.all());
+        all.map(|(key, ..)| key).filter(move |key| key.volume == volume)
     }
 
     /// Panics unless every slice's invariants hold.

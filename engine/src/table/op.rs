@@ -65,6 +65,8 @@ pub enum Kind {
     Write,
     /// Entries to holes.
     Discard,
+    /// One byte per block to memory: has it bytes?
+    Status,
 }
 
 /// How far a write has come.
@@ -97,6 +99,8 @@ pub struct Piece {
     pub size: FragmentSize,
     /// Its fragment, pinned, once found or made.
     pub frag: Option<FragRef>,
+    /// Zeros for the edge of a discard: in a hole there is nothing to do.
+    pub edge: bool,
     /// It is in the slice's list of writers.
     pub writing: bool,
     /// A read has waited for a stage: its outcome is already counted.
@@ -105,7 +109,7 @@ pub struct Piece {
     pub retry: bool,
     /// First block in the fragment.
     pub first: u32,
-    /// Blocks, 1..=64 (a discard may have more).
+    /// Blocks, 1..=64 (a discard or status may have more).
     pub count: u32,
     /// Where the first block is in memory.
     pub mem: Mem,
@@ -155,6 +159,8 @@ pub enum Token {
     Stage(u32, (u32, u32)),
     /// Blocks of a copy job.
     Copy(u32, (u32, u32)),
+    /// The map pages of a span.
+    Map(u32),
 }
 
 impl Token {
@@ -172,6 +178,7 @@ impl Token {
             Token::Checkpoint(slice) => word(5, slice.get().into(), (0, 0)),
             Token::Stage(index, run) => word(6, index, run),
             Token::Copy(index, run) => word(7, index, run),
+            Token::Map(index) => word(8, index, (0, 0)),
         }
     }
 
@@ -190,6 +197,7 @@ impl Token {
             5 => Token::Checkpoint(slice),
             6 => Token::Stage(index, run),
             7 => Token::Copy(index, run),
+            8 => Token::Map(index),
             _ => panic!("a token that was never issued: {word:#x}"),
         }
     }
@@ -209,6 +217,7 @@ mod tests {
             Token::Checkpoint(SliceId::new(63)),
             Token::Stage(9, (4095, 256)),
             Token::Copy(1, (0, 1)),
+            Token::Map(63),
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

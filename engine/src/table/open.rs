@@ -2,37 +2,38 @@
 
 use std::collections::VecDeque;
 
-use super::entry::{BlockEntry, Place};
-use super::fragment::FastSlot;
-use super::index::Index;
+use super::index::{Cursor, Index, Span};
 use super::limbo::Limbo;
+use super::pages::Pages;
 use super::slice::{Commit, Journal, Slice, Snapshot};
 use super::space::{DeviceGeometry, Space};
-use crate::format::record::FragmentKey;
+use crate::format::record::Placement;
 use crate::format::superblock::Role;
 use crate::journal::log::PendingLog;
-use crate::journal::recover::{Found, RecoverError, RecoveredFragment};
+use crate::journal::recover::{Found, RecoverError};
 use crate::request::Buf;
 use crate::units::SliceId;
 
 /// Bytes of the buffer a slice needs to build a journal group.
 pub const GROUP_BUF_BYTES: usize = 64 << 10;
 
-/// Builds a slice. Every slot and place must be claimed once and lie on its device.
+/// Builds a slice. Every slot and map page must be claimed once and lie where it may.
 pub fn open_slice(
     id: SliceId,
-    found: &Found,
+    found: Found,
     log: PendingLog,
     devices: &[DeviceGeometry],
     group_buf: Buf,
 ) -> Result<Box<Slice>, RecoverError> {
     assert!(group_buf.capacity() >= GROUP_BUF_BYTES);
-    let mut index = Index::default();
+    let record = |what| RecoverError::Record { slice: id, what };
+    let index = found.state.fragments;
     let mut space: Vec<_> = devices.iter().map(|device| Space::new(*device)).collect();
-    for (key, fragment) in &found.state.fragments {
-        adopt(*key, fragment, devices, &mut index, &mut space)
-            .map_err(|what| RecoverError::Record { slice: id, what })?;
+    for (_, seat, size) in index.all() {
+        claim_slots(&seat.placement(size), devices, &mut space).map_err(record)?;
     }
+    let mut pages = Pages::default();
+    claim_pages(&index, |page, count| pages.adopt(page, count)).map_err(record)?;
     let journal = Journal {
         next_seq: found.end.next_seq,
         tail_seq: found.root.start_seq,
@@ -41,16 +42,24 @@ pub fn open_slice(
         committed: found.end.group,
         commit: Commit::Idle,
         wanted: false,
-        root: found.root.clone(),
+        root: found.root,
         next_root: Default::default(),
         snapshot: Snapshot::Idle,
-        cursor: (0, 0),
+        cursor: Cursor::default(),
+        dirty_left: 0,
+        written: Vec::new(),
+        superseded: Vec::new(),
         group_buf,
     };
     Ok(Box::new(Slice {
         id,
         index,
         space,
+        pages,
+        spare_extents: Vec::new(),
+        dirty: VecDeque::new(),
+        loading: Default::default(),
+        lost: Default::default(),
         log,
         journal,
         deferred: VecDeque::new(),
@@ -66,16 +75,12 @@ pub fn open_slice(
     }))
 }
 
-/// Puts a recovered fragment into the index and claims its slots and places.
-pub(crate) fn adopt(
-    key: FragmentKey,
-    found: &RecoveredFragment,
+/// Claims the slots of a recovered fragment.
+pub(crate) fn claim_slots(
+    placement: &Placement,
     devices: &[DeviceGeometry],
-    index: &mut Index,
     space: &mut [Space],
 ) -> Result<(), &'static str> {
-    let placement = &found.placement;
-    let at = index.insert(key, placement.size).ok_or("fragments of two sizes in a segment")?;
     let slots = [
         (placement.fast[0], Role::Fast),
         (placement.fast[1], Role::Fast),
@@ -89,32 +94,20 @@ pub(crate) fn adopt(
         }
         space[device].adopt(slot, placement.size).map_err(|_| "a slot claimed twice")?;
     }
-    let fragment = index.held(at);
-    fragment.generation = placement.generation;
-    fragment.recorded = true;
-    fragment.cold = placement.cold;
-    for (which, slot) in placement.fast.iter().enumerate() {
-        fragment.fast[which] = slot.map(|slot| {
-            let mut fast = FastSlot::new(slot, placement.size);
-            fast.named = true;
-            fast
-        });
-    }
-    if fragment.fast[0].is_none() && fragment.fast[1].is_some() {
-        fragment.target = 1;
-    }
-    for (block, entry) in (0u32..).zip(&found.entries) {
-        let Some((place, crc)) = *entry else { continue };
-        if place == Place::COLD {
-            if fragment.cold.is_none() {
-                return Err("a cold block without a cold slot");
-            }
-            fragment.set_entry(block, BlockEntry::cold(crc, 0));
-        } else {
-            if !fragment.adopt_place(place) {
-                return Err("a block's place claimed twice or outside its slot");
-            }
-            fragment.set_entry(block, BlockEntry::fast(place, crc, 0));
+    Ok(())
+}
+
+/// Claims the map pages of all spans.
+pub(crate) fn claim_pages(
+    index: &Index,
+    mut claim: impl FnMut(u32, u32) -> bool,
+) -> Result<(), &'static str> {
+    let mut last = None;
+    for (key, seat, size) in index.all() {
+        let Some(page) = seat.page() else { continue };
+        let this = (Span::of(key), page);
+        if last.replace(this) != Some(this) && !claim(page, Span::pages(size)) {
+            return Err("a map page claimed twice");
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use super::Table;
 use super::entry::Place;
 use super::fragment::Fragment;
 use super::limbo::Freed;
+use super::maps::Reach;
 use super::op::{Phase, Token};
 use super::sink::{Io, IoKind, IoResult, Sink};
 use crate::request::Failure;
@@ -40,10 +41,15 @@ pub(crate) fn source(fragment: &Fragment, block: u32) -> Option<Source> {
 
 impl Table {
     pub(crate) fn advance_read<S: Sink>(&mut self, index: u32, stage: bool, sink: &mut S) {
-        let Some(at) = self.pin(index) else {
-            let piece = self.pieces.get(index);
-            sink.zero(piece.mem, piece.count as usize * BLOCK_BYTES);
-            return self.finish(index, Ok(()), sink);
+        let at = match self.reach(index, sink) {
+            Reach::Here(at) => at,
+            Reach::Waiting => return,
+            Reach::Lost => return self.finish(index, Err(Failure::Media), sink),
+            Reach::Absent => {
+                let piece = self.pieces.get(index);
+                sink.zero(piece.mem, piece.count as usize * BLOCK_BYTES);
+                return self.finish(index, Ok(()), sink);
+            }
         };
         let piece = self.pieces.get(index);
         let (id, first, count, waited) = (piece.slice, piece.first, piece.count, piece.waited);

@@ -6,11 +6,13 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use super::fragment::FragRef;
-use super::index::Index;
+use super::fragment::{FragRef, Saved};
+use super::index::{Cursor, Index, Span};
 use super::limbo::{Freed, Limbo};
+use super::pages::{EXTENT_PAGES, Pages};
 use super::space::Space;
-use crate::format::checkpoint::Root;
+use crate::format::checkpoint::{PAGE_PAYLOAD_BYTES, Root};
+use crate::format::record::seat_bytes;
 use crate::journal::log::PendingLog;
 use crate::request::Buf;
 use crate::units::{Crc, DeviceId, SliceId, VolumeId};
@@ -33,6 +35,8 @@ pub enum Snapshot {
     Idle,
     /// Waiting for its turn.
     Queued,
+    /// Map pages are being written; so many operations to go.
+    Maps(u32),
     /// Extents are being written; so many operations to go.
     Pages(u32),
     /// Waiting until this group is durable.
@@ -66,8 +70,14 @@ pub struct Journal {
     pub next_root: Root,
     /// What it is doing.
     pub snapshot: Snapshot,
-    /// Next fragment, by position in the index, and block to write out.
-    pub cursor: (usize, u32),
+    /// Where the checkpoint being made is among the seats.
+    pub cursor: Cursor,
+    /// Fragments that changed before it began and whose maps it has yet to write.
+    pub dirty_left: usize,
+    /// Fragments whose maps it has written.
+    pub written: Vec<FragRef>,
+    /// Map pages that nothing needs once it is published.
+    pub superseded: Vec<(u32, u32)>,
     /// Memory for one group.
     pub group_buf: Buf,
 }
@@ -97,6 +107,16 @@ pub struct Slice {
     pub index: Index,
     /// Slots, by device.
     pub space: Vec<Space>,
+    /// Where maps are on the device.
+    pub pages: Pages,
+    /// Extents kept for checkpoints, beside those of the one in force.
+    pub spare_extents: Vec<u32>,
+    /// Fragments whose maps have changed since a checkpoint wrote them, oldest first.
+    pub dirty: VecDeque<FragRef>,
+    /// Spans being loaded.
+    pub loading: SmallVec<[Span; 4]>,
+    /// Spans whose map could not be read: whoever waits for one fails.
+    pub lost: SmallVec<[Span; 1]>,
     /// Completed changes not yet journaled.
     pub log: PendingLog,
     /// Journal and checkpoint.
@@ -170,11 +190,50 @@ impl Slice {
         }
     }
 
+    /// The fragment's map has changed.
+    pub fn mark_unsaved(&mut self, at: FragRef) {
+        let fragment = self.index.held(at);
+        if std::mem::replace(&mut fragment.saved, Saved::Dirty) != Saved::Dirty {
+            self.dirty.push_back(at);
+        }
+    }
+
+    /// Gives map pages back: at once if no checkpoint being made could name them.
+    pub fn free_pages(&mut self, page: u32, count: u32) {
+        if self.journal.snapshot == Snapshot::Idle {
+            self.pages.free(page, count);
+        } else {
+            self.journal.superseded.push((page, count));
+        }
+    }
+
+    /// Extents that one checkpoint of so many fragments takes.
+    pub fn seat_extents(fragments: usize) -> usize {
+        let per_page = PAGE_PAYLOAD_BYTES / seat_bytes();
+        (fragments / (per_page * EXTENT_PAGES as usize)) + 1
+    }
+
+    /// Extents missing for `pages` more map pages and one more fragment, every map and every
+    /// seat kept twice: once in the checkpoint in force, once in the next.
+    pub fn missing_extents(&self, pages: u32) -> (usize, usize) {
+        let maps = (self.index.map_pages() + pages) * 2;
+        let maps = maps.saturating_sub(self.pages.capacity()).div_ceil(EXTENT_PAGES);
+        let held = self.spare_extents.len()
+            + self.journal.root.extents.len()
+            + self.journal.next_root.extents.len();
+        let seats = 2 * Self::seat_extents(self.index.len() + 1);
+        (maps as usize, seats.saturating_sub(held))
+    }
+
+    /// Every extent this slice holds.
+    pub fn extents(&self) -> impl Iterator<Item = u32> + '_ {
+        let root = self.journal.root.extents.iter().copied();
+        root.chain(self.spare_extents.iter().copied()).chain(self.pages.extents())
+    }
+
     /// Panics unless the slice's invariants hold.
     pub fn self_check(&self) {
-        for fragment in self.index.iter() {
-            fragment.self_check();
-        }
+        self.index.self_check();
         let groups = self.deferred.iter().map(|(group, _)| *group);
         assert!(groups.is_sorted(), "deferred frees out of group order");
         assert!(self.journal.tail_seq <= self.journal.next_seq);

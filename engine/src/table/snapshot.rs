@@ -1,23 +1,25 @@
-//! Checkpoints: the table written out as records, so that the journal can be cut.
+//! Checkpoints: the table written out, so that the journal can be cut.
 //!
-//! Steps: pages of records go to fresh extents while changes continue; every
-//! group that the pages may reflect is committed; devices are flushed; the
-//! root that names the pages is written; only then are the old extents and the
-//! journal behind the start free. A crash before the root leaves the old
-//! checkpoint and its whole journal in force. One checkpoint at a time per core.
+//! Steps: the maps that have changed go to fresh map pages ([`super::save`]),
+//! then the seats of all fragments to fresh extents, while changes continue;
+//! every group that they may reflect is committed; devices are flushed; the
+//! root that names the seats is written; only then are the old pages, the old
+//! extents and the journal behind the start free. A crash before the root
+//! leaves the old checkpoint and its whole journal in force. One checkpoint at
+//! a time per core.
 
 use super::Table;
 use super::commit::Rider;
+use super::fragment::Fragment;
+use super::index::Cursor;
 use super::op::Token;
 use super::sink::{Io, IoKind, IoResult, Sink};
 use super::slice::{Commit, Slice, Snapshot};
 use crate::format::checkpoint::{
     MAX_EXTENTS, PAGE_HEADER_BYTES, PAGE_PAYLOAD_BYTES, Root, seal_page,
 };
-use crate::format::record::{Entry, MAX_ENTRIES, blocks_bytes, fragment_bytes};
-use crate::format::record::{put_blocks, put_fragment};
+use crate::format::record::{put_seat, seat_bytes};
 use crate::request::Buf;
-use crate::table::entry::Place;
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, SliceId};
 
 impl Table {
@@ -65,6 +67,7 @@ impl Table {
         let Some(&id) = self.snapshots.front() else { return };
         match self.slice(id).journal.snapshot {
             Snapshot::Queued => self.start_snapshot(id, sink),
+            Snapshot::Maps(0) => self.write_maps(id, sink),
             Snapshot::Pages(0) => self.write_pages(id, sink),
             _ => {}
         }
@@ -106,24 +109,26 @@ impl Table {
             start_group: slice.log.group(),
             ..Root::default()
         };
-        journal.cursor = (0, 0);
-        journal.snapshot = Snapshot::Pages(0);
-        self.write_pages(id, sink);
+        journal.cursor = Cursor::default();
+        journal.dirty_left = usize::MAX;
+        journal.snapshot = Snapshot::Maps(0);
+        self.write_maps(id, sink);
     }
 
-    /// Fills one extent with pages and writes it, or closes if all fragments are out.
-    fn write_pages<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+    /// Fills one extent with seats and writes it, or closes if all fragments are out.
+    pub(crate) fn write_pages<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
         let (meta, pool) = (self.config.meta, self.config.pool);
         let slice = self.slice(id);
         // An extent that is not full was the last: what was made since is in the journal.
         let per_extent = u64::from(meta.extent_bytes) / BLOCK_BYTES as u64;
         let cut_short = !slice.journal.next_root.pages.is_multiple_of(per_extent);
-        if cut_short || slice.index.next(slice.journal.cursor.0).is_none() {
+        if cut_short || slice.index.walk(slice.journal.cursor).is_none() {
             return self.close_snapshot(id, sink);
         }
         assert!(slice.journal.next_root.extents.len() < MAX_EXTENTS, "a table outgrew its root");
         let Some(buf) = sink.alloc(meta.extent_bytes as usize) else { return };
-        let Some(extent) = sink.claim_extent() else { return sink.free(buf) };
+        let spare = slice.spare_extents.pop();
+        let Some(extent) = spare.or_else(|| sink.claim_extent()) else { return sink.free(buf) };
         let pages = fill_extent(slice, &buf, pool, meta.extent_bytes, sink);
         slice.journal.next_root.extents.push(extent);
         slice.journal.next_root.pages += u64::from(pages);
@@ -150,17 +155,13 @@ impl Table {
         sink: &mut S,
     ) {
         let journal = &mut self.slice(id).journal;
-        let (left, root) = match journal.snapshot {
-            Snapshot::Pages(left) => {
-                journal.snapshot = Snapshot::Pages(left - 1);
-                (left - 1, false)
-            }
-            Snapshot::Root(left) => {
-                journal.snapshot = Snapshot::Root(left - 1);
-                (left - 1, true)
-            }
+        let (left, next) = match journal.snapshot {
+            Snapshot::Maps(left) => (left - 1, Snapshot::Maps(left - 1)),
+            Snapshot::Pages(left) => (left - 1, Snapshot::Pages(left - 1)),
+            Snapshot::Root(left) => (left - 1, Snapshot::Root(left - 1)),
             other => panic!("a checkpoint write ended in {other:?}"),
         };
+        journal.snapshot = next;
         if result.is_err() && !self.slice(id).failed {
             self.fail_slice(id, sink);
         }
@@ -173,7 +174,11 @@ impl Table {
         if self.slice(id).failed {
             return self.abandon_snapshot(id, sink);
         }
-        if root { self.end_snapshot(id, sink) } else { self.write_pages(id, sink) }
+        match next {
+            Snapshot::Maps(_) => self.write_maps(id, sink),
+            Snapshot::Pages(_) => self.write_pages(id, sink),
+            _ => self.end_snapshot(id, sink),
+        }
     }
 
     /// All pages are written: whatever they reflect must be durable before the root is.
@@ -261,13 +266,23 @@ impl Table {
         let journal = &mut self.slice(id).journal;
         let old = std::mem::replace(&mut journal.root, std::mem::take(&mut journal.next_root));
         journal.tail_seq = journal.root.start_seq;
-        for extent in old.extents {
+        self.end_maps(id, true);
+        let slice = self.slice(id);
+        slice.spare_extents.extend(old.extents);
+        while slice.missing_extents(0).1 == 0
+            && let Some(extent) = slice.spare_extents.pop()
+        {
+            if slice.missing_extents(0).1 > 0 {
+                slice.spare_extents.push(extent);
+                break;
+            }
             sink.release_extent(extent);
         }
         self.leave_snapshot(id, sink);
+        self.shrink_maps(sink);
     }
 
-    fn abandon_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+    pub(crate) fn abandon_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
         let journal = &mut self.slice(id).journal;
         let root = std::mem::take(&mut journal.next_root);
         // A root whose write failed may still be the one that recovery finds.
@@ -275,6 +290,7 @@ impl Table {
         for extent in root.extents.into_iter().filter(|_| !may_count) {
             sink.release_extent(extent);
         }
+        self.end_maps(id, false);
         if let Some(buf) = self.root_buf.take() {
             sink.free(buf);
         }
@@ -297,7 +313,7 @@ impl Table {
     }
 }
 
-/// Fills the pages of one extent from the slice's cursor on; returns how many.
+/// Fills the pages of one extent with seats from the slice's cursor on; returns how many.
 fn fill_extent(
     slice: &mut Slice,
     buf: &Buf,
@@ -322,48 +338,26 @@ fn fill_extent(
     pages
 }
 
-/// Writes records until the page is full or the fragments are out; returns the bytes used.
+/// Writes seats until the page is full or the fragments are out; returns the bytes used.
 fn fill_page(slice: &mut Slice, out: &mut [u8]) -> usize {
     let mut at = 0;
-    while let Some((position, fragment)) = slice.index.next(slice.journal.cursor.0) {
-        let mut block = if position == slice.journal.cursor.0 { slice.journal.cursor.1 } else { 0 };
-        if block == 0 {
-            if at + fragment_bytes() > PAGE_PAYLOAD_BYTES {
-                slice.journal.cursor = (position, 0);
-                return at;
-            }
-            at += put_fragment(&mut out[at..], fragment.key, &fragment.placement());
+    while let Some((key, seat, size, next)) = slice.index.walk(slice.journal.cursor) {
+        if at + seat_bytes() > PAGE_PAYLOAD_BYTES {
+            break;
         }
-        let blocks = fragment.size.blocks();
-        while block < blocks {
-            let holes = (block..blocks).take_while(|b| fragment.entry(*b).is_hole()).count();
-            block += u32::try_from(holes).expect("at most 4096");
-            let run =
-                (block..blocks).take(MAX_ENTRIES).take_while(|b| !fragment.entry(*b).is_hole());
-            let run = run.count();
-            if run == 0 {
-                continue;
-            }
-            if at + blocks_bytes(run) > PAGE_PAYLOAD_BYTES {
-                // A cursor of block 0 means "not begun"; holes before the first run make it safe to skip.
-                slice.journal.cursor = (position, block.max(1));
-                if block == 0 {
-                    at -= fragment_bytes();
-                    slice.journal.cursor = (position, 0);
-                }
-                return at;
-            }
-            let entries = (block..).take(run).map(|b| {
-                let entry = fragment.entry(b);
-                let place = if entry.is_cold() { Place::COLD } else { entry.place };
-                Entry { place, crc: entry.crc }
-            });
-            let entries: smallvec::SmallVec<[Entry; MAX_ENTRIES]> = entries.collect();
-            let first = u16::try_from(block).expect("at most 4096");
-            at += put_blocks(&mut out[at..], fragment.key, first, entries.into_iter());
-            block += u32::try_from(run).expect("at most 64");
+        let here = slice.index.find(key).and_then(|at| slice.index.get(at));
+        let placement = here.map_or_else(|| seat.placement(size), Fragment::placement);
+        let mut mapped = seat.mapped();
+        if let Some(fragment) = here {
+            let short = |blocks: u32| u16::try_from(blocks).expect("at most 4096");
+            mapped.present = short(fragment.present);
+            mapped.cold_blocks = short(fragment.cold_blocks);
         }
-        slice.journal.cursor = (position + 1, 0);
+        // One that nothing has been recorded of is only being made.
+        if here.is_none_or(|fragment| fragment.recorded) {
+            at += put_seat(&mut out[at..], key, &placement, &mapped);
+        }
+        slice.journal.cursor = next;
     }
     at
 }

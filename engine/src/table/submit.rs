@@ -2,18 +2,20 @@
 
 use super::Table;
 use super::fragment::FragRef;
+use super::index::Span;
 use super::limbo::Freed;
+use super::maps::Reach;
 use super::op::{Ask, Kind, Part, Phase, Piece};
 use super::sink::{Done, Mem, Sink};
 use super::slice::Waiter;
-use crate::format::record::{fragment_bytes, put_drop, put_fragment};
-use crate::request::{Buf, Failure, Op};
+use crate::format::record::{FragmentKey, fragment_bytes, put_drop, put_fragment};
+use crate::request::{Failure, Op};
 use crate::table::entry::Place;
 use crate::units::{BLOCK_BYTES, Crc, SliceId, WINDOW_BLOCKS};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
-/// Blocks a discard piece may cover: a whole fragment.
-const DISCARD_BLOCKS: u32 = 4096;
+/// Blocks that a piece may cover which moves none: a whole fragment.
+const FRAGMENT_BLOCKS: u32 = 4096;
 
 /// A run of whole blocks with unwritten edges, inside one part.
 #[derive(Clone, Copy)]
@@ -43,8 +45,7 @@ impl Table {
                 self.counters.writes += 1;
                 self.counters.write_bytes += u64::from(part.length);
             }
-            Op::Status => return self.status(slice, part, sink),
-            Op::Discard | Op::WriteZeroes => {}
+            Op::Status | Op::Discard | Op::WriteZeroes => {}
             Op::Flush => panic!("flush has its own entry"),
         }
         let ask = Ask {
@@ -59,6 +60,7 @@ impl Table {
         let ask = self.asks.insert(ask).expect("can_submit was true");
         match part.op {
             Op::Discard | Op::WriteZeroes => self.cut_discard(ask, &part, sink),
+            Op::Status => self.cut_status(ask, &part, sink),
             _ => self.cut_transfer(ask, &part, sink),
         }
         self.asks.get_mut(ask).buf = part.buf;
@@ -81,25 +83,21 @@ impl Table {
         self.cut(ask, part, kind, range, mem, sink);
     }
 
-    /// True if a block of the volume reads as zeros and no record says otherwise.
-    fn is_hole(&mut self, slice: SliceId, part: &Part, block: u64) -> bool {
-        let index = &self.slice(slice).index;
-        let spot = index.spot(part.volume, block, part.fragment);
-        let fragment = index.find(spot.key).and_then(|at| index.get(at));
-        fragment.is_none_or(|fragment| fragment.entry(spot.block).is_hole())
+    /// One byte for each block that the range touches.
+    fn cut_status<S: Sink>(&mut self, ask: u32, part: &Part, sink: &mut S) {
+        let mem = part.buf.as_ref().expect("status has a buffer").mem();
+        let first = part.offset / BLOCK;
+        let end = (part.offset + u64::from(part.length)).div_ceil(BLOCK);
+        let count = u32::try_from(end - first).expect("within a segment");
+        let range = Range { block: first, count, head: 0, tail: 0 };
+        self.cut(ask, part, Kind::Status, range, mem, sink);
     }
 
     /// Whole blocks become holes; partly covered ones are rewritten with zeros, unless holes.
     fn cut_discard<S: Sink>(&mut self, ask: u32, part: &Part, sink: &mut S) {
         let end = part.offset + u64::from(part.length);
         let (first, last) = (part.offset.div_ceil(BLOCK), end / BLOCK);
-        let slice = self.asks.get(ask).slice;
-        // An edge in a hole needs no bytes, and must not need space.
-        let edge = |this: &mut Self, bytes: u64, block: u64| {
-            if bytes > 0 && this.is_hole(slice, part, block) { 0 } else { bytes }
-        };
-        let head = edge(self, part.offset % BLOCK, part.offset / BLOCK);
-        let tail = edge(self, end % BLOCK, last);
+        let (head, tail) = (part.offset % BLOCK, end % BLOCK);
         if first < last {
             let count = u32::try_from(last - first).expect("within a segment");
             let range = Range { block: first, count, head: 0, tail: 0 };
@@ -149,7 +147,8 @@ impl Table {
         let mut block = all.block;
         while block < end {
             let spot = self.slice(slice).index.spot(part.volume, block, part.fragment);
-            let limit = if kind == Kind::Discard { DISCARD_BLOCKS } else { WINDOW_BLOCKS };
+            let moves = matches!(kind, Kind::Read { .. } | Kind::Write);
+            let limit = if moves { WINDOW_BLOCKS } else { FRAGMENT_BLOCKS };
             let left = u32::try_from((end - block).min(u64::from(limit))).expect("bounded");
             let count = left.min(spot.size.blocks() - spot.block);
             let done = u32::try_from(block - all.block).expect("within a segment");
@@ -166,7 +165,8 @@ impl Table {
                 retry: false,
                 first: spot.block,
                 count,
-                mem: mem.block(done),
+                mem: if kind == Kind::Status { mem.plus(done as usize) } else { mem.block(done) },
+                edge: kind == Kind::Write && part.op != Op::Write,
                 head: if done == 0 { all.head } else { 0 },
                 tail: if done + count == all.count { all.tail } else { 0 },
                 pending: 0,
@@ -190,6 +190,7 @@ impl Table {
             Kind::Read { stage } => self.advance_read(piece, stage, sink),
             Kind::Write => self.advance_write(piece, sink),
             Kind::Discard => self.advance_discard(piece, sink),
+            Kind::Status => self.advance_status(piece, sink),
         }
     }
 
@@ -210,6 +211,7 @@ impl Table {
         let found = index.find(key)?;
         let fragment = index.held(found);
         fragment.pins += 1;
+        fragment.referenced = true;
         fragment.last_use = now;
         self.pieces.get_mut(piece).frag = Some(found);
         Some(found)
@@ -282,28 +284,28 @@ impl Table {
     }
 
     /// One byte per block: 1 if it has bytes somewhere.
-    fn status<S: Sink>(&mut self, id: SliceId, part: Part, sink: &mut S) {
-        let buf: Buf = part.buf.expect("status has a buffer");
-        let first = part.offset / BLOCK;
-        let end = (part.offset + u64::from(part.length)).div_ceil(BLOCK);
-        let count = usize::try_from(end - first).expect("within a segment");
-        let slice = self.slice(id);
-        let out = sink.bytes_mut(buf.mem(), count);
-        let mut known = None;
-        for (block, byte) in (first..end).zip(out.iter_mut()) {
-            let spot = slice.index.spot(part.volume, block, part.fragment);
-            if known.is_none_or(|(key, _)| key != spot.key) {
-                known = Some((spot.key, slice.index.find(spot.key)));
-            }
-            let found = known.and_then(|(_, at)| slice.index.get(at?));
-            *byte = u8::from(found.is_some_and(|f| !f.entry(spot.block).is_hole()));
+    fn advance_status<S: Sink>(&mut self, index: u32, sink: &mut S) {
+        let found = match self.reach(index, sink) {
+            Reach::Here(at) => Some(at),
+            Reach::Absent => None,
+            Reach::Waiting => return,
+            Reach::Lost => return self.finish(index, Err(Failure::Media), sink),
+        };
+        let Piece { slice, first, count, mem, .. } = *self.pieces.get(index);
+        let index_of = &self.slice(slice).index;
+        let fragment = found.and_then(|at| index_of.get(at));
+        let out = sink.bytes_mut(mem, count as usize);
+        for (block, byte) in (first..).zip(out) {
+            *byte = u8::from(fragment.is_some_and(|f| !f.entry(block).is_hole()));
         }
-        sink.done(Done { origin: part.origin, buf: Some(buf), result: Ok(()) });
+        self.finish(index, Ok(()), sink);
     }
 
     /// An operation lets go of a fragment; an empty one is dropped.
     pub(crate) fn unpin(&mut self, id: SliceId, at: FragRef) {
-        let fragment = self.slice(id).index.held(at);
+        let slice = self.slice(id);
+        slice.index.account(at);
+        let fragment = slice.index.held(at);
         fragment.pins -= 1;
         if fragment.pins == 0 {
             self.drop_if_empty(id, at);
@@ -334,13 +336,38 @@ impl Table {
             slice.log.append(|out| put_drop(out, key));
             slice.mark_dirty(key.volume, None);
         }
-        let fragment = slice.index.remove(at);
+        let (fragment, page) = slice.index.remove(at);
+        if let Some(page) = page {
+            slice.defer(Freed::Pages(page, Span::pages(fragment.size)));
+        }
         for slot in fragment.fast.iter().flatten() {
             let freed = Freed::Slot(slot.slot, fragment.size);
             if slot.named { slice.defer(freed) } else { slice.limbo.push(freed) }
         }
         if let Some(cold) = fragment.cold {
             slice.defer(Freed::Slot(cold, fragment.size));
+        }
+        self.kick(id);
+        true
+    }
+
+    /// Drops a fragment whose map is away and not being loaded; false if the log has no room.
+    pub(crate) fn drop_away(&mut self, id: SliceId, key: FragmentKey) -> bool {
+        let slice = self.slice(id);
+        assert!(!slice.loading.contains(&Span::of(key)), "nobody waits for it");
+        if !slice.log.reserve(MAX_DROP_BYTES) {
+            return false;
+        }
+        slice.log.release(MAX_DROP_BYTES);
+        slice.log.append(|out| put_drop(out, key));
+        slice.mark_dirty(key.volume, None);
+        let (placement, page) = slice.index.remove_away(key);
+        let size = placement.size;
+        if let Some(page) = page {
+            slice.defer(Freed::Pages(page, Span::pages(size)));
+        }
+        for slot in placement.fast.into_iter().chain([placement.cold]).flatten() {
+            slice.defer(Freed::Slot(slot, size));
         }
         self.kick(id);
         true

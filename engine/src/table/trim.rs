@@ -7,12 +7,13 @@
 //! write that comes later makes a fragment that stays.
 
 use super::Table;
-use super::fragment::{FragRef, Fragment};
+use super::index::{Cursor, Span};
 use super::sink::Sink;
 use super::space::Space;
+use crate::format::record::FragmentKey;
 use crate::units::{DeviceId, SEGMENT_SHIFT, SliceId, VolumeId};
 
-/// Positions of an index that one step visits.
+/// Fragments that one step visits.
 const STEP: usize = 1024;
 /// log2 of the segment's length in the unit of a fragment's start, 64 KiB.
 const START_SHIFT: u32 = SEGMENT_SHIFT - 16;
@@ -25,16 +26,16 @@ pub struct Trim {
     from: u64,
     /// The flush that it ends as.
     flush: u32,
-    /// Next slice and position in its index.
+    /// Next slice and where in it.
     slice: usize,
-    position: usize,
+    cursor: Cursor,
     /// Some fragment was held: walk once more.
     again: bool,
 }
 
 impl Trim {
-    fn covers(&self, fragment: &Fragment) -> bool {
-        fragment.key.volume == self.volume && u64::from(fragment.key.start) >= self.from
+    fn covers(&self, key: FragmentKey) -> bool {
+        key.volume == self.volume && u64::from(key.start) >= self.from
     }
 }
 
@@ -58,6 +59,20 @@ impl VolumeUsage {
     }
 }
 
+impl VolumeUsage {
+    /// Adds a fragment's blocks.
+    pub(crate) fn count(&mut self, present: u16, cold: u16) {
+        self.fast_blocks += u64::from(present - cold);
+        self.cold_blocks += u64::from(cold);
+    }
+
+    /// Takes a fragment's blocks away.
+    pub(crate) fn discount(&mut self, present: u16, cold: u16) {
+        self.fast_blocks -= u64::from(present - cold);
+        self.cold_blocks -= u64::from(cold);
+    }
+}
+
 impl Table {
     /// Drops all fragments of `volume` from the 16 MiB segment `from_segment` on.
     ///
@@ -75,7 +90,14 @@ impl Table {
     ) {
         let flush = self.begin_flush(origin);
         let from = u64::from(from_segment) << START_SHIFT;
-        self.trims.push(Trim { volume, from, flush, slice: 0, position: 0, again: false });
+        self.trims.push(Trim {
+            volume,
+            from,
+            flush,
+            slice: 0,
+            cursor: Cursor::default(),
+            again: false,
+        });
         self.settle(sink);
     }
 
@@ -101,20 +123,19 @@ impl Table {
                 return !std::mem::take(&mut trim.again);
             };
             let next = slot.as_ref().filter(|slice| !slice.failed).and_then(|slice| {
-                let (position, fragment) = slice.index.next(trim.position)?;
-                Some((slice.id, position, trim.covers(fragment), fragment.reference(position)))
+                let (key, _, _, next) = slice.index.walk(trim.cursor)?;
+                Some((slice.id, key, next))
             });
-            let Some((id, position, covered, at)) = next else {
+            let Some((id, key, next)) = next else {
                 trim.slice += 1;
-                trim.position = 0;
+                trim.cursor = Cursor::default();
                 continue;
             };
-            left = left.saturating_sub(position - trim.position + 1);
-            trim.position = position;
-            if covered && !self.trim_fragment(id, at, &mut trim.again, sink) {
+            left -= 1;
+            if trim.covers(key) && !self.trim_fragment(id, key, &mut trim.again, sink) {
                 return false;
             }
-            trim.position += 1;
+            trim.cursor = next;
         }
         // Whoever waits for an end needs an event to go on from.
         if let Some(slice) = self.slices[trim.slice].as_ref() {
@@ -127,24 +148,32 @@ impl Table {
     fn trim_fragment<S: Sink>(
         &mut self,
         id: SliceId,
-        at: FragRef,
+        key: FragmentKey,
         again: &mut bool,
         sink: &mut S,
     ) -> bool {
-        let fragment = self.slice(id).index.held(at);
-        let stage = fragment.stage;
-        if fragment.pins > 0 {
-            *again = true;
-            return true;
+        let slice = self.slice(id);
+        let gone = match slice.index.find(key) {
+            Some(at) if slice.index.held(at).pins > 0 => {
+                *again = true;
+                return true;
+            }
+            Some(at) => {
+                if let Some(stage) = slice.index.held(at).stage {
+                    self.evict_stage(stage, sink);
+                }
+                self.slice(id).index.get(at).is_none() || self.drop_fragment(id, at)
+            }
+            None if slice.loading.contains(&Span::of(key)) => {
+                *again = true;
+                return true;
+            }
+            None => self.drop_away(id, key),
+        };
+        if !gone {
+            self.request_commit(id, sink);
         }
-        if let Some(stage) = stage {
-            self.evict_stage(stage, sink);
-        }
-        if self.slice(id).index.get(at).is_none() || self.drop_fragment(id, at) {
-            return true;
-        }
-        self.request_commit(id, sink);
-        false
+        gone
     }
 
     /// True while a trim is under way.
@@ -155,11 +184,7 @@ impl Table {
     /// What a volume takes in the slices of this core.
     pub fn usage(&self, volume: VolumeId) -> VolumeUsage {
         let mut usage = VolumeUsage::default();
-        for fragment in self.fragments_of(volume) {
-            usage.fragments += 1;
-            usage.cold_blocks += u64::from(fragment.cold_blocks);
-            usage.fast_blocks += u64::from(fragment.present - fragment.cold_blocks);
-        }
+        self.slices().for_each(|slice| usage.add(&slice.index.usage(volume)));
         usage
     }
 

@@ -8,7 +8,9 @@
 use super::Table;
 use super::entry::{BlockEntry, Place};
 use super::fragment::{FastSlot, FragRef};
+use super::index::{Lookup, Span};
 use super::limbo::Freed;
+use super::maps::{Reach, Wanted};
 use super::op::{Kind, Phase, Piece, Token};
 use super::read::source;
 use super::sink::{Io, IoKind, IoResult, Sink};
@@ -34,6 +36,11 @@ enum Room {
 impl Table {
     pub(crate) fn advance_write<S: Sink>(&mut self, index: u32, sink: &mut S) {
         let Some(at) = self.enter_writer(index, sink) else { return };
+        let piece = self.pieces.get(index);
+        let (id, first) = (piece.slice, piece.first);
+        if piece.edge && self.slice(id).index.held(at).entry(first).is_hole() {
+            return self.finish_with_promise(index, Ok(()), sink);
+        }
         let piece = self.pieces.get(index);
         if piece.phase == Phase::Start {
             if piece.head == 0 && piece.tail == 0 {
@@ -65,15 +72,38 @@ impl Table {
             self.slice(id).writing.push(index);
             self.pieces.get_mut(index).writing = true;
         }
-        if let Some(at) = self.pin(index) {
-            return Some(at);
+        match self.reach(index, sink) {
+            Reach::Here(at) => Some(at),
+            Reach::Waiting => None,
+            Reach::Lost => {
+                self.finish_with_promise(index, Err(Failure::Media), sink);
+                None
+            }
+            Reach::Absent => self.make_fragment(index, sink),
         }
-        let Piece { key, size, kind, .. } = *self.pieces.get(index);
-        if kind == Kind::Discard {
-            self.finish(index, Ok(()), sink);
+    }
+
+    /// Makes the piece's fragment, unless it is for holes only.
+    fn make_fragment<S: Sink>(&mut self, index: u32, sink: &mut S) -> Option<FragRef> {
+        let Piece { key, size, kind, edge, slice, .. } = *self.pieces.get(index);
+        if kind == Kind::Discard || edge {
+            self.finish_with_promise(index, Ok(()), sink);
             return None;
         }
-        self.slice(id).index.insert(key, size).expect("the spot was free");
+        // The others of its map page have to be here: the page is written whole.
+        match self.want_or_wait(index, sink) {
+            Wanted::Here => {}
+            Wanted::Loading | Wanted::NoRoom => return None,
+            Wanted::Lost => {
+                self.finish_with_promise(index, Err(Failure::Media), sink);
+                return None;
+            }
+        }
+        if !self.reserve_meta(slice, key, Span::pages(size), sink) {
+            self.finish_with_promise(index, Err(Failure::NoSpace), sink);
+            return None;
+        }
+        self.slice(slice).index.insert(key, size).expect("the spot was free");
         self.pin(index)
     }
 
@@ -386,6 +416,7 @@ impl Table {
             let new = BlockEntry::fast(*place, *crc, mark);
             replace_entry(slice, at, block, new);
         }
+        slice.mark_unsaved(at);
         let other = slice.index.held(at).slot_of(places[count - 1]).device;
         slice.mark_dirty(key.volume, Some(device));
         slice.mark_dirty(key.volume, Some(other));
@@ -410,6 +441,9 @@ impl Table {
     }
 
     pub(crate) fn advance_discard<S: Sink>(&mut self, index: u32, sink: &mut S) {
+        if self.drops_whole(index, sink) {
+            return;
+        }
         let Some(at) = self.enter_writer(index, sink) else { return };
         if !self.promise(index, sink) {
             return;
@@ -426,6 +460,7 @@ impl Table {
             fragment.bump();
             slice.log.append(|out| put_holes(out, key, short(first), short(count)));
             slice.mark_dirty(key.volume, None);
+            slice.mark_unsaved(at);
             for block in first..first + count {
                 replace_entry(slice, at, block, BlockEntry::hole(mark));
             }
@@ -439,6 +474,27 @@ impl Table {
             self.evict_stage(stage, sink);
         }
         self.finish(index, Ok(()), sink);
+    }
+}
+
+impl Table {
+    /// A discard of a whole fragment needs no map: drops it if it is away. True if that was done,
+    /// or waits for room in the log.
+    fn drops_whole<S: Sink>(&mut self, index: u32, sink: &mut S) -> bool {
+        let Piece { slice: id, key, size, first, count, .. } = *self.pieces.get(index);
+        let slice = self.slice(id);
+        let away = slice.index.lookup(key) == Lookup::Away;
+        let idle = away && !slice.loading.contains(&Span::of(key)) && !slice.failed;
+        if !idle || first > 0 || count < size.blocks() {
+            return false;
+        }
+        if self.drop_away(id, key) {
+            self.finish_with_promise(index, Ok(()), sink);
+        } else {
+            self.wait(index);
+            self.request_commit(id, sink);
+        }
+        true
     }
 }
 

@@ -11,9 +11,12 @@ pub mod copy;
 pub mod promote;
 pub mod spill;
 
+use crate::format::record::FragmentKey;
 use crate::format::superblock::Role;
 use crate::table::Table;
 use crate::table::fragment::Fragment;
+use crate::table::index::Cursor;
+use crate::table::seat::Seat;
 use crate::table::sink::Sink;
 use crate::units::{Nanos, SliceId, VolumeId};
 
@@ -32,6 +35,10 @@ pub struct TierSettings {
 #[derive(Debug, Default)]
 pub struct Tiering {
     pub(crate) jobs: [Option<copy::Job>; 2],
+    /// The fragment whose spill waits for its map.
+    pub(crate) awaited: Option<(SliceId, FragmentKey)>,
+    /// Where the search for one to spill stands: slice and fragment.
+    pub(crate) hand: (usize, Cursor),
     /// Spill everything of this volume, whatever its age.
     pub(crate) cooling: Option<VolumeId>,
     /// The last spill did not begin for want of memory.
@@ -42,7 +49,7 @@ pub struct Tiering {
 impl Tiering {
     /// A job is under way or wanted.
     fn is_working(&self) -> bool {
-        self.cooling.is_some() || self.jobs.iter().any(Option::is_some)
+        self.cooling.is_some() || self.awaited.is_some() || self.jobs.iter().any(Option::is_some)
     }
 }
 
@@ -97,10 +104,15 @@ impl Table {
         if self.tiering.jobs[copy::SPILL].is_none() {
             self.find_spill(None, sink);
         }
-        let moving = self.tiering.jobs[copy::SPILL].is_some() || self.tiering.starved;
-        let held =
-            self.fragments_of(volume).any(|f| f.pins > 0 && (f.is_warm() || f.stage.is_some()));
-        let movable = self.fragments_of(volume).any(|f| f.is_warm() && !f.stuck);
+        let moving = self.tiering.jobs[copy::SPILL].is_some()
+            || self.tiering.awaited.is_some()
+            || self.tiering.starved;
+        let held = self.here_of(volume).any(|f| f.pins > 0 && (f.is_warm() || f.stage.is_some()));
+        let here = self.here_of(volume).any(|f| f.is_warm() && !f.stuck);
+        let away = |seat: &Seat| seat.here().is_none() && seat.is_warm() && !seat.stuck;
+        let mut seats = self.slices().flat_map(|slice| slice.index.all());
+        let movable = here || seats.any(|(key, seat, _)| key.volume == volume && away(seat));
+        drop(seats);
         self.settle(sink);
         let left = held || movable && moving;
         if !left {
@@ -113,7 +125,7 @@ impl Table {
     fn evict_stages_of<S: Sink>(&mut self, volume: VolumeId, sink: &mut S) {
         let of_volume = |f: &&Fragment| f.key.volume == volume && f.pins == 0;
         let stages: Vec<u32> =
-            self.fragments_of(volume).filter(of_volume).filter_map(|f| f.stage).collect();
+            self.here_of(volume).filter(of_volume).filter_map(|f| f.stage).collect();
         for stage in stages {
             self.evict_stage(stage, sink);
         }

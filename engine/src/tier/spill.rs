@@ -9,12 +9,16 @@ use crate::table::Table;
 use crate::table::commit::Rider;
 use crate::table::entry::{BlockEntry, Place};
 use crate::table::fragment::{FragRef, Fragment};
+use crate::table::index::{Cursor, Span};
 use crate::table::limbo::Freed;
+use crate::table::maps::Wanted;
 use crate::table::read::{Source, source};
 use crate::table::sink::{IoKind, Sink};
 use crate::table::write::record_placement;
 use crate::units::{BLOCK_BYTES, Crc, SliceId, VolumeId, WINDOW_BLOCKS};
 
+/// Fragments that one look for work visits.
+const SAMPLE: usize = 4096;
 const WINDOW_BYTES: usize = WINDOW_BLOCKS as usize * BLOCK_BYTES;
 
 /// Blocks whose authority is a fast place.
@@ -36,28 +40,88 @@ impl Table {
     /// Starts the most worthwhile spill, if there is any: in `only`, or where space or age ask for it.
     pub(crate) fn find_spill<S: Sink>(&mut self, only: Option<SliceId>, sink: &mut S) -> bool {
         let short = only.is_some() || self.fast_is_short(sink);
-        let idle_ns = self.config.tier.idle_ns;
-        let cooling = self.tiering.cooling;
-        let wanted = |fragment: &&Fragment| {
-            fragment.pins == 0
-                && !fragment.stuck
-                && fast_blocks(fragment) > 0
-                && (short
-                    || cooling == Some(fragment.key.volume)
-                    || idle_ns > 0 && self.now.since(fragment.last_use) > idle_ns)
-        };
-        let slices =
-            self.slices().filter(|slice| only.is_none_or(|id| slice.id == id) && !slice.failed);
-        let oldest = slices
-            .flat_map(|slice| {
-                slice.index.iter().filter(wanted).map(move |f| (f.last_use, slice.id, f.key))
-            })
-            .min();
-        let Some((_, id, key)) = oldest else {
+        let Some((id, key)) = self.choose_spill(only, short) else {
             return short && self.evict_copies(only);
         };
-        let at = self.slice(id).index.find(key).expect("just seen");
-        self.begin_spill(id, at, sink)
+        if let Some(at) = self.slice(id).index.find(key) {
+            return self.begin_spill(id, at, sink);
+        }
+        self.tiering.awaited = Some((id, key));
+        match self.want(id, Span::of(key), sink) {
+            Wanted::Here => self.spill_awaited(id, Span::of(key), sink),
+            Wanted::Loading | Wanted::NoRoom => true,
+            Wanted::Lost => {
+                self.slice(id).index.mark_stuck(key);
+                self.tiering.awaited = None;
+                false
+            }
+        }
+    }
+
+    /// The map of a span has come: the spill that waited for it begins.
+    pub(crate) fn spill_awaited<S: Sink>(&mut self, id: SliceId, span: Span, sink: &mut S) -> bool {
+        let of_span = |(of, key): &(SliceId, FragmentKey)| *of == id && Span::of(*key) == span;
+        let Some((_, key)) = self.tiering.awaited.take_if(|awaited| of_span(awaited)) else {
+            return false;
+        };
+        let found = self.slice(id).index.find(key);
+        let idle = self.tiering.jobs[SPILL].is_none();
+        let usable = |at: &FragRef| {
+            let fragment =
+                self.slices[usize::from(id.get())].as_ref().and_then(|s| s.index.get(*at));
+            fragment.is_some_and(|f| f.pins == 0 && fast_blocks(f) > 0)
+        };
+        match found.filter(|at| idle && usable(at)) {
+            Some(at) => self.begin_spill(id, at, sink),
+            None => false,
+        }
+    }
+
+    /// The least recently used fragment worth spilling: of the first sample that has one where
+    /// space is short, else of the next sample.
+    fn choose_spill(
+        &mut self,
+        only: Option<SliceId>,
+        short: bool,
+    ) -> Option<(SliceId, FragmentKey)> {
+        let (now, idle_ns, cooling) = (self.now, self.config.tier.idle_ns, self.tiering.cooling);
+        let worth = |key: FragmentKey, last_use| {
+            short || cooling == Some(key.volume) || idle_ns > 0 && now.since(last_use) > idle_ns
+        };
+        let mut oldest = None;
+        let count = self.slices.len();
+        let mut left: usize = self.slices().map(|slice| slice.index.len()).sum();
+        let mut sample = SAMPLE;
+        let mut rounds = 2 * count + 1;
+        while left > 0
+            && rounds > 0
+            && (sample > 0 || (short || cooling.is_some()) && oldest.is_none())
+        {
+            let (slice, cursor) = self.tiering.hand;
+            let found = self.slices[slice]
+                .as_ref()
+                .filter(|slice| only.is_none_or(|id| slice.id == id) && !slice.failed);
+            let Some((slice, (key, seat, _, next))) =
+                found.and_then(|found| Some((found, found.index.walk(cursor)?)))
+            else {
+                self.tiering.hand = ((slice + 1) % count, Cursor::default());
+                rounds -= 1;
+                continue;
+            };
+            left -= 1;
+            sample = sample.saturating_sub(1);
+            let here = slice.index.find(key).and_then(|at| slice.index.get(at));
+            let (movable, last_use) = match here {
+                Some(f) => (f.pins == 0 && !f.stuck && fast_blocks(f) > 0, f.last_use),
+                None => (seat.is_warm() && !seat.stuck, seat.last_use()),
+            };
+            if movable && worth(key, last_use) {
+                let this = (last_use, slice.id, key);
+                oldest = Some(oldest.map_or(this, |other| this.min(other)));
+            }
+            self.tiering.hand.1 = next;
+        }
+        oldest.map(|(_, id, key)| (id, key))
     }
 
     /// Drops the clean fast copies of one fragment; false if there are none.
@@ -89,7 +153,7 @@ impl Table {
         }
     }
 
-    fn evict_copies_in(&mut self, id: SliceId, key: FragmentKey) {
+    pub(crate) fn evict_copies_in(&mut self, id: SliceId, key: FragmentKey) {
         let slice = self.slice(id);
         let at = slice.index.find(key).expect("just seen");
         let fragment = slice.index.held(at);
@@ -237,6 +301,7 @@ impl Table {
             slice.defer(Freed::Slot(old, size));
         }
         slice.mark_dirty(key.volume, None);
+        slice.mark_unsaved(at);
         self.counters.spills += 1;
         self.end_spill(sink);
         self.request_commit(id, sink);

@@ -26,6 +26,7 @@ impl Config {
         range("sequence_length", self.sequence_length.into(), 2, 256)?;
         range("stop_timeout", self.stop_timeout.into(), 1, 3600)?;
         range("memory_per_core", self.memory_per_core.bytes(), 32 << 20, 1 << 40)?;
+        range("map_budget", self.map_budget.bytes(), 1 << 20, 1 << 40)?;
         range("stage_budget", self.stage_budget.bytes(), 0, self.memory_per_core.bytes() * 3 / 4)?;
         if FragmentSize::from_bytes(self.fragment_size.bytes()).is_none() {
             let message = "expected a power of two from 64KiB to 16MiB".to_owned();

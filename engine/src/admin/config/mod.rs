@@ -38,6 +38,10 @@ pub struct Config {
     /// Arena of each core: request buffers and stages.
     #[serde(default = "default_memory_per_core")]
     pub memory_per_core: ByteSize,
+    /// Bytes that block maps may take on each core, beside `memory_per_core`: 2.5 KiB for each
+    /// 1 MiB fragment in use. The maps of the others are read when they are needed.
+    #[serde(default = "default_map_budget")]
+    pub map_budget: ByteSize,
     /// Who decides what is staged ahead.
     #[serde(default)]
     pub prefetch: PrefetchKind,
@@ -127,6 +131,9 @@ fn default_spin_us() -> u32 {
     50
 }
 fn default_memory_per_core() -> ByteSize {
+    ByteSize::new(256 << 20)
+}
+fn default_map_budget() -> ByteSize {
     ByteSize::new(256 << 20)
 }
 fn default_prefetch_depth() -> u32 {
@@ -261,6 +268,7 @@ impl Config {
             cores: None,
             spin_us: default_spin_us(),
             memory_per_core: default_memory_per_core(),
+            map_budget: default_map_budget(),
             prefetch: PrefetchKind::default(),
             prefetch_depth: default_prefetch_depth(),
             stage_threshold: default_stage_threshold(),
