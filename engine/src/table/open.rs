@@ -76,7 +76,7 @@ pub fn open_slice(
 }
 
 /// Claims the slots of a recovered fragment.
-pub(crate) fn claim_slots(
+pub fn claim_slots(
     placement: &Placement,
     devices: &[DeviceGeometry],
     space: &mut [Space],
@@ -98,7 +98,7 @@ pub(crate) fn claim_slots(
 }
 
 /// Claims the map pages of all spans.
-pub(crate) fn claim_pages(
+pub fn claim_pages(
     index: &Index,
     mut claim: impl FnMut(u32, u32) -> bool,
 ) -> Result<(), &'static str> {

@@ -35,11 +35,14 @@ const _: () = assert!(size_of::<Option<Segment>>() == 32);
 pub struct Segments {
     buckets: Box<[Option<Segment>]>,
     len: usize,
-    order: Vec<Option<SegmentKey>>,
+    order: Vec<SegmentKey>,
     vacant: Vec<u32>,
 }
 
 impl SegmentKey {
+    /// Of no segment: volumes end long before.
+    const NONE: SegmentKey = SegmentKey { volume: VolumeId::new(u32::MAX), segment: u32::MAX };
+
     fn hash(self) -> u64 {
         let raw = u64::from(self.volume.get()) << 32 | u64::from(self.segment);
         let mixed = raw.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -85,16 +88,17 @@ impl Segments {
 
     /// The segment, made without seats if it has none.
     pub fn make(&mut self, key: SegmentKey, size: FragmentSize) -> &mut Segment {
+        assert!(key != SegmentKey::NONE, "volumes end before");
         if (self.len + 1) * 5 > self.buckets.len() * 4 {
             self.grow();
         }
         let at = self.probe(key);
         if self.buckets[at].is_none() {
             let order = self.vacant.pop().unwrap_or_else(|| {
-                self.order.push(None);
+                self.order.push(SegmentKey::NONE);
                 u32::try_from(self.order.len() - 1).expect("fewer than 2^32 segments")
             });
-            self.order[order as usize] = Some(key);
+            self.order[order as usize] = key;
             self.len += 1;
             self.buckets[at] = Some(Segment { key, seats: Box::default(), order, size });
         }
@@ -114,7 +118,7 @@ impl Segments {
     pub fn remove(&mut self, key: SegmentKey) {
         let mut hole = self.probe(key);
         let segment = self.buckets[hole].take().expect("a segment that exists");
-        self.order[segment.order as usize] = None;
+        self.order[segment.order as usize] = SegmentKey::NONE;
         self.vacant.push(segment.order);
         self.len -= 1;
         // Whatever was pushed past the hole by it moves back.
@@ -135,7 +139,8 @@ impl Segments {
     /// A walk sees every segment that exists throughout, once.
     pub fn next(&self, from: usize) -> Option<(usize, SegmentKey, &Segment)> {
         let rest = self.order.get(from..)?;
-        let (skipped, key) = rest.iter().enumerate().find_map(|(at, key)| Some((at, (*key)?)))?;
+        let skipped = rest.iter().position(|key| *key != SegmentKey::NONE)?;
+        let key = rest[skipped];
         let segment = self.get(key).expect("ordered segments exist");
         Some((from + skipped, key, segment))
     }
@@ -145,7 +150,7 @@ impl Segments {
         let seats: usize = self.buckets.iter().flatten().map(|s| size_of_val(&*s.seats)).sum();
         seats
             + self.buckets.len() * size_of::<Option<Segment>>()
-            + self.order.capacity() * size_of::<Option<SegmentKey>>()
+            + self.order.capacity() * size_of::<SegmentKey>()
             + self.vacant.capacity() * size_of::<u32>()
     }
 }

@@ -8,6 +8,8 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxBuildHasher;
+
 use super::entry::SlotRef;
 use super::sink::Sink;
 use crate::format::layout::{slot_blocks, slot_bytes};
@@ -58,12 +60,68 @@ impl DeviceGeometry {
     }
 }
 
+/// A chunk of at most 64 slots keeps a bit for each itself, a larger one an index of
+/// [`Space::many`]: there are many chunks, and few with so small slots.
 #[derive(Debug)]
 struct Chunk {
+    used: [u32; 2],
+    count: u16,
     size: FragmentSize,
-    /// Bit set: slot used.
-    used: [u64; 4],
-    count: u32,
+}
+
+const _: () = assert!(size_of::<(u32, Chunk)>() == 16);
+
+/// Used slots of a chunk with more than 64 of them.
+type Many = [u64; 4];
+
+impl Chunk {
+    fn new(size: FragmentSize, many: &mut Vec<Many>, vacant: &mut Vec<u32>) -> Self {
+        let mut used = [0, 0];
+        if slots_in_chunk(size) > 64 {
+            used[0] = vacant.pop().unwrap_or_else(|| {
+                many.push([0; 4]);
+                u32::try_from(many.len() - 1).expect("fewer than 2^32 chunks")
+            });
+        }
+        Self { used, count: 0, size }
+    }
+
+    /// Changes the word of used slots `at`, of four; returns what `change` does.
+    fn word<T>(&mut self, at: usize, many: &mut [Many], change: impl Fn(&mut u64) -> T) -> T {
+        if slots_in_chunk(self.size) > 64 {
+            return change(&mut many[self.used[0] as usize][at]);
+        }
+        let [low, high] = self.used.map(u64::from);
+        let mut word = low | high << 32;
+        let done = change(&mut word);
+        let half = |word: u64| u32::try_from(word & 0xffff_ffff).expect("32 bits");
+        self.used = [half(word), half(word >> 32)];
+        done
+    }
+
+    fn take_first_free(&mut self, many: &mut [Many]) -> usize {
+        let words = (slots_in_chunk(self.size) as usize).div_ceil(64);
+        let free = |word: &mut u64| {
+            let bit = word.trailing_ones();
+            (bit < 64).then(|| {
+                *word |= 1 << bit;
+                bit as usize
+            })
+        };
+        let found = (0..words).find_map(|at| Some(at * 64 + self.word(at, many, free)?));
+        self.count += 1;
+        found.expect("a free slot")
+    }
+
+    /// Sets or clears a slot's bit; returns what it was.
+    fn replace(&mut self, slot: usize, used: bool, many: &mut [Many]) -> bool {
+        let bit = 1u64 << (slot % 64);
+        self.word(slot / 64, many, |word| {
+            let was = *word & bit != 0;
+            *word = if used { *word | bit } else { *word & !bit };
+            was
+        })
+    }
 }
 
 fn slots_in_chunk(size: FragmentSize) -> u32 {
@@ -74,7 +132,9 @@ fn slots_in_chunk(size: FragmentSize) -> u32 {
 #[derive(Debug)]
 pub struct Space {
     device: DeviceGeometry,
-    chunks: HashMap<u32, Chunk>,
+    chunks: HashMap<u32, Chunk, FxBuildHasher>,
+    many: Vec<Many>,
+    many_vacant: Vec<u32>,
     /// Chunks that may have a free slot, by size class; entries may be stale.
     open: [Vec<u32>; 9],
 }
@@ -94,7 +154,13 @@ pub struct SlotConflict {
 impl Space {
     /// No slots yet.
     pub fn new(device: DeviceGeometry) -> Self {
-        Self { device, chunks: HashMap::new(), open: Default::default() }
+        Self {
+            device,
+            chunks: HashMap::default(),
+            many: Vec::new(),
+            many_vacant: Vec::new(),
+            open: Default::default(),
+        }
     }
 
     /// Marks a slot that recovery found in use.
@@ -102,12 +168,11 @@ impl Space {
         let conflict = SlotConflict { slot };
         let (number, index) = self.device.locate(slot, size).ok_or(conflict)?;
         let fresh = !self.chunks.contains_key(&number);
-        let chunk = self.chunks.entry(number).or_insert(Chunk { size, used: [0; 4], count: 0 });
-        let bit = 1 << (index % 64);
-        if chunk.size != size || chunk.used[index / 64] & bit != 0 {
+        let Self { chunks, many, many_vacant, .. } = self;
+        let chunk = chunks.entry(number).or_insert_with(|| Chunk::new(size, many, many_vacant));
+        if chunk.size != size || chunk.replace(index, true, many) {
             return Err(conflict);
         }
-        chunk.used[index / 64] |= bit;
         chunk.count += 1;
         if fresh {
             self.open[class(size)].push(number);
@@ -145,10 +210,8 @@ impl Space {
         let open = &mut self.open[class(size)];
         while let Some(&number) = open.last() {
             match self.chunks.get_mut(&number) {
-                Some(chunk) if chunk.size == size && chunk.count < capacity => {
-                    let index = first_free(&chunk.used);
-                    chunk.used[index / 64] |= 1 << (index % 64);
-                    chunk.count += 1;
+                Some(chunk) if chunk.size == size && u32::from(chunk.count) < capacity => {
+                    let index = chunk.take_first_free(&mut self.many);
                     return Some(self.device.slot(number, index, size));
                 }
                 _ => drop(open.pop()),
@@ -156,31 +219,32 @@ impl Space {
         }
         let number = sink.claim_chunk(self.device.id, urgent)?;
         assert!(number < self.device.chunks, "the pool gave a chunk outside the device");
-        let old = self.chunks.insert(number, Chunk { size, used: [1, 0, 0, 0], count: 1 });
+        let mut chunk = Chunk::new(size, &mut self.many, &mut self.many_vacant);
+        let index = chunk.take_first_free(&mut self.many);
+        let old = self.chunks.insert(number, chunk);
         assert!(old.is_none(), "the pool gave chunk {number} twice");
         self.open[class(size)].push(number);
-        Some(self.device.slot(number, 0, size))
+        Some(self.device.slot(number, index, size))
     }
 
     /// Gives a slot back; an empty chunk returns to the pool.
     pub fn free(&mut self, slot: SlotRef, size: FragmentSize, sink: &mut impl Sink) {
         let (number, index) = self.device.locate(slot, size).expect("a slot of this device");
         let chunk = self.chunks.get_mut(&number).expect("a chunk of this slice");
-        let bit = 1 << (index % 64);
-        assert!(chunk.size == size && chunk.used[index / 64] & bit != 0, "slot freed twice");
-        let was_full = chunk.count == slots_in_chunk(size);
-        chunk.used[index / 64] &= !bit;
+        assert!(
+            chunk.size == size && chunk.replace(index, false, &mut self.many),
+            "slot freed twice"
+        );
+        let was_full = u32::from(chunk.count) == slots_in_chunk(size);
         chunk.count -= 1;
         if chunk.count == 0 {
+            if slots_in_chunk(size) > 64 {
+                self.many_vacant.push(chunk.used[0]);
+            }
             self.chunks.remove(&number);
             sink.release_chunk(self.device.id, number);
         } else if was_full {
             self.open[class(size)].push(number);
         }
     }
-}
-
-fn first_free(used: &[u64; 4]) -> usize {
-    let word = used.iter().position(|word| *word != u64::MAX).expect("a free slot");
-    word * 64 + used[word].trailing_ones() as usize
 }

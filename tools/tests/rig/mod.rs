@@ -148,7 +148,7 @@ impl Rig {
 
     /// `tessera check` finds nothing.
     pub fn check(&self) {
-        let output = self.tessera(&["check"]);
+        let output = self.tessera(&["check", "--deep"]);
         assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
     }
 
