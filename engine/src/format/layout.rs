@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(plan[0].data_offset, plan[0].meta_offset[1] + plan[0].meta_bytes);
         assert!(meta.journal(CATALOG, u64::MAX) < meta.root(SliceId::new(0), 0));
         assert!(meta.root(CATALOG, 1) < meta.extent(0));
-        assert!(plan[0].data_offset < GIB / 8, "metadata takes {} bytes", plan[0].data_offset);
+        assert!(plan[0].data_offset < GIB / 6, "metadata takes {} bytes", plan[0].data_offset);
     }
 
     #[test]
