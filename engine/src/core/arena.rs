@@ -19,7 +19,7 @@
 use crate::core::buddy::{Buddy, MAX_ORDER};
 use crate::request::Buf;
 use crate::units::{BLOCK_BYTES, CoreId};
-use memmap2::{MmapMut, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 use std::sync::Arc;
 
 /// Bytes in a huge page; an arena of whole huge pages tries to use them.
@@ -248,11 +248,16 @@ fn map_all(cores: usize, bytes: usize) -> std::io::Result<Vec<MmapRaw>> {
         }
     }
     tracing::info!(
-        "buffers use 4 KiB pages: {cores} arenas of {} MiB do not fit the free huge pages \
+        "buffers have no huge pages of their own: {cores} arenas of {} MiB do not fit the free huge pages \
          (vm.nr_hugepages)",
         bytes >> 20
     );
-    (0..cores).map(|_| MmapMut::map_anon(bytes).map(MmapRaw::from)).collect()
+    let plain = |_| {
+        let map = MmapMut::map_anon(bytes)?;
+        let _ = map.advise(Advice::HugePage);
+        Ok(MmapRaw::from(map))
+    };
+    (0..cores).map(plain).collect()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod executor;
 pub mod mailbox;
 pub mod park;
+pub mod prefetch;
 pub mod reactor;
 pub mod ring;
 pub mod wake;

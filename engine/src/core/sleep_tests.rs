@@ -61,7 +61,11 @@ impl Poll for Reader {
     fn poll(&mut self, now: Nanos) -> bool {
         self.start(now);
         let ended = &mut self.ended;
-        let worked = self.devices.poll(now, &mut |c| ended.push(c));
+        let mut worked = self.devices.poll();
+        while let Some(completion) = self.devices.next_ended(now) {
+            worked = true;
+            ended.push(completion);
+        }
         for completion in self.ended.drain(..) {
             assert_eq!(completion.result, Ok(()));
             let slot = usize::try_from(completion.token >> 32).expect("a slot");

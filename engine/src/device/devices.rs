@@ -2,10 +2,11 @@
 
 use crate::core::arena::Arenas;
 use crate::core::ring::{Ring, RingError};
+use crate::device::memory::{Half, MemoryStore};
 use crate::device::{
     Backing, Completion, Device, DeviceError, DeviceOp, Io, Kind, Started, Store, check,
 };
-use crate::units::{BLOCK_BYTES, DeviceId, Nanos};
+use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset, Nanos};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -20,6 +21,14 @@ struct Slot {
     retries: u8,
     /// How it ended, while an emulation holds its completion back.
     held: Option<Result<(), DeviceError>>,
+}
+
+/// An operation that needs no kernel.
+enum Ended {
+    /// It was refused.
+    Refused(DeviceError),
+    /// Its bytes are memory: copied when it is reported.
+    Copy,
 }
 
 /// All devices of one core. Lives on that core.
@@ -38,8 +47,8 @@ pub struct Devices {
     free: Vec<u32>,
     /// Not started: the ring was full, or a part is left.
     waiting: VecDeque<u32>,
-    /// Ended at submission; reported by the next poll.
-    ended: VecDeque<(u32, Result<(), DeviceError>)>,
+    /// Reported by the next poll: refused at submission, or to be copied then.
+    ended: VecDeque<(u32, Ended)>,
 }
 
 impl Devices {
@@ -89,6 +98,13 @@ impl Devices {
         self.counts[device.get() as usize] < self.max_ops
     }
 
+    /// A read from `offset` will be submitted with this pass.
+    pub fn expect(&self, device: DeviceId, offset: DeviceOffset) {
+        if let Some(memory) = self.memory(device) {
+            memory.expect(offset, Half::First);
+        }
+    }
+
     /// Starts an operation; its completion comes from a later [`Devices::poll`],
     /// errors included. No system call is made here.
     ///
@@ -106,30 +122,66 @@ impl Devices {
         match check(&op, self.stores[index].size_bytes()) {
             Ok(()) if self.waiting.is_empty() => self.start(slot),
             Ok(()) => self.waiting.push_back(slot),
-            Err(e) => self.ended.push_back((slot, Err(e))),
+            Err(e) => self.ended.push_back((slot, Ended::Refused(e))),
         }
     }
 
-    /// Enters the kernel at most once, and reports every operation that has
-    /// ended. True if there was anything to do.
+    /// Starts what waits and enters the kernel at most once. True if there was anything to do.
+    /// [`Devices::next_ended`] then reports what has ended.
     ///
     /// # Panics
     /// If io_uring itself fails: an invariant of ours is broken then.
-    pub fn poll(&mut self, now: Nanos, out: &mut impl FnMut(Completion)) -> bool {
+    pub fn poll(&mut self) -> bool {
         let mut worked = self.start_waiting();
         worked |= self.ring.queued();
         self.ring.submit().expect("io_uring_enter refuses nothing that this ring pushes");
-        while let Some((slot, result)) = self.ring.reap() {
-            worked = true;
-            let slot = u32::try_from(slot).expect("user data is a slot");
-            self.reaped(slot, result, out);
+        worked
+    }
+
+    /// The next operation that has ended. One at a time, so that the caller looks at its bytes
+    /// while they are near.
+    pub fn next_ended(&mut self, now: Nanos) -> Option<Completion> {
+        loop {
+            let (slot, result) = match self.ring.reap() {
+                Some((slot, result)) => {
+                    let slot = u32::try_from(slot).expect("user data is a slot");
+                    (slot, self.judge(slot, result))
+                }
+                None => match self.ended.pop_front() {
+                    Some((slot, ended)) => (slot, Some(self.end(slot, ended))),
+                    None => return self.next_due(now),
+                },
+            };
+            let Some(result) = result else { continue };
+            let index = self.slot(slot).op.device.get() as usize;
+            if !matches!(self.devices[index], Device::Emulated(_)) {
+                return Some(self.complete(slot, result));
+            }
+            self.slot_mut(slot).held = Some(result);
         }
-        for _ in 0..self.ended.len() {
-            worked = true;
-            let (slot, result) = self.ended.pop_front().expect("counted");
-            self.finish(slot, result, out);
+    }
+
+    /// Performs what is performed only now; brings near the rest of what comes after it.
+    fn end(&mut self, slot: u32, ended: Ended) -> Result<(), DeviceError> {
+        if let Ended::Refused(error) = ended {
+            return Err(error);
         }
-        worked | self.release_due(now, out)
+        if let Some((next, Ended::Copy)) = self.ended.front() {
+            let DeviceOp { device, kind, offset, .. } = self.slot(*next).op;
+            if let (Kind::Read, Some(memory)) = (kind, self.memory(device)) {
+                memory.expect(offset, Half::Second);
+            }
+        }
+        let op = self.slot(slot).op;
+        let memory = self.memory(op.device).expect("only memory is copied");
+        memory.perform(&self.arenas, &op)
+    }
+
+    fn memory(&self, device: DeviceId) -> Option<&MemoryStore> {
+        match self.stores[usize::from(device.get())].backing() {
+            Backing::Memory(memory) => Some(memory),
+            Backing::File(_) => None,
+        }
     }
 
     /// When an emulated device completes its next operation.
@@ -138,7 +190,7 @@ impl Devices {
             Device::Emulated(emulated) => {
                 emulated.front().filter(|&(slot, _)| self.slot(slot).held.is_some()).map(|f| f.1)
             }
-            Device::Uring(_) | Device::Memory(_) => None,
+            Device::Uring(_) | Device::Memory => None,
         };
         self.devices.iter().filter_map(due).min()
     }
@@ -183,7 +235,7 @@ impl Devices {
         match self.devices[op.device.get() as usize].start(&mut io, slot, &op, done_bytes) {
             Started::InFlight => {}
             Started::Full => self.waiting.push_front(slot),
-            Started::Done(result) => self.ended.push_back((slot, result)),
+            Started::Copy => self.ended.push_back((slot, Ended::Copy)),
         }
     }
 
@@ -199,71 +251,49 @@ impl Devices {
         self.waiting.len() < before
     }
 
-    /// Judges what the kernel said of a slot's operation.
-    fn reaped(&mut self, slot: u32, result: i32, out: &mut impl FnMut(Completion)) {
+    /// Judges what the kernel said of a slot's operation; `None` if a part of it is left.
+    fn judge(&mut self, slot: u32, result: i32) -> Option<Result<(), DeviceError>> {
         let entry = self.slot_mut(slot);
         let Ok(bytes) = u32::try_from(result) else {
             let errno = -result;
             if matches!(errno, libc::EAGAIN | libc::EINTR) && entry.retries < MAX_RETRIES {
                 entry.retries += 1;
                 self.waiting.push_back(slot);
-                return;
+                return None;
             }
-            return self.finish(slot, Err(DeviceError::from_errno(errno)), out);
+            return Some(Err(DeviceError::from_errno(errno)));
         };
         if entry.op.kind == Kind::Flush || entry.done_bytes + bytes == entry.op.len {
-            return self.finish(slot, Ok(()), out);
+            return Some(Ok(()));
         }
         // Continue at a block boundary; no whole block more is the end of the file.
         let block = u32::try_from(BLOCK_BYTES).expect("4096");
         let whole = (entry.done_bytes + bytes) / block * block;
         if whole == entry.done_bytes {
-            return self.finish(slot, Err(DeviceError::OutOfRange), out);
+            return Some(Err(DeviceError::OutOfRange));
         }
         entry.done_bytes = whole;
         self.waiting.push_back(slot);
+        None
     }
 
-    /// Reports an ended operation, or lets the emulation hold it back.
-    fn finish(
-        &mut self,
-        slot: u32,
-        result: Result<(), DeviceError>,
-        out: &mut impl FnMut(Completion),
-    ) {
-        let index = self.slot(slot).op.device.get() as usize;
-        if matches!(self.devices[index], Device::Emulated(_)) {
-            self.slot_mut(slot).held = Some(result);
-        } else {
-            self.complete(slot, result, out);
-        }
-    }
-
-    /// Reports the operations that emulated devices would have done by `now`.
-    fn release_due(&mut self, now: Nanos, out: &mut impl FnMut(Completion)) -> bool {
-        let mut worked = false;
+    /// The next operation that an emulated device would have done by `now`.
+    fn next_due(&mut self, now: Nanos) -> Option<Completion> {
         for index in 0..self.devices.len() {
-            while let Device::Emulated(emulated) = &mut self.devices[index] {
-                let Some((slot, due)) = emulated.front() else { break };
-                let held = self.slots[slot as usize].as_ref().and_then(|s| s.held);
-                let Some(result) = held.filter(|_| due <= now) else { break };
-                emulated.pop();
-                self.complete(slot, result, out);
-                worked = true;
-            }
+            let Device::Emulated(emulated) = &mut self.devices[index] else { continue };
+            let Some((slot, due)) = emulated.front() else { continue };
+            let held = self.slots[slot as usize].as_ref().and_then(|s| s.held);
+            let Some(result) = held.filter(|_| due <= now) else { continue };
+            emulated.pop();
+            return Some(self.complete(slot, result));
         }
-        worked
+        None
     }
 
-    fn complete(
-        &mut self,
-        slot: u32,
-        result: Result<(), DeviceError>,
-        out: &mut impl FnMut(Completion),
-    ) {
+    fn complete(&mut self, slot: u32, result: Result<(), DeviceError>) -> Completion {
         let entry = self.slots[slot as usize].take().expect("completes once");
         self.counts[entry.op.device.get() as usize] -= 1;
         self.free.push(slot);
-        out(Completion { token: entry.op.token, result });
+        Completion { token: entry.op.token, result }
     }
 }

@@ -1,14 +1,22 @@
 //! A device in anonymous memory: the whole path without a disk.
 //!
-//! Reads and writes copy at submission and complete with the next poll. As on
-//! a disk, what overlapping operations in flight leave behind is undefined:
+//! Bytes are copied when the operation is reported as ended. As on a disk, what overlapping operations in flight leave behind is undefined:
 //! the engine never issues them.
 
 use crate::core::arena::Arenas;
+use crate::core::prefetch::{LINE_BYTES, prefetch};
 use crate::device::file::OpenError;
 use crate::device::{DeviceError, DeviceOp, Kind};
 use crate::units::{BLOCK_BYTES, DeviceOffset};
-use memmap2::{MmapMut, MmapRaw};
+use memmap2::{Advice, MmapMut, MmapRaw};
+
+/// What is brought near at once: a core has only so many misses under way, so the two halves
+/// are asked for at different times.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Half {
+    First,
+    Second,
+}
 
 /// Memory that all cores read and write as a device.
 #[derive(Debug)]
@@ -22,12 +30,28 @@ impl MemoryStore {
         assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES as u64), "whole blocks");
         let len = usize::try_from(bytes).expect("64-bit platform");
         let map = MmapMut::map_anon(len).map_err(|source| OpenError::Memory { bytes, source })?;
+        // Huge pages where the system grants them: with small ones every access misses the TLB.
+        let _ = map.advise(Advice::HugePage);
         Ok(MemoryStore { map: map.into() })
     }
 
     /// Bytes.
     pub fn size_bytes(&self) -> u64 {
         self.map.len() as u64
+    }
+
+    /// Brings the first or the second half of a block-sized range near: it will be copied soon.
+    /// The rest of a longer one is left to the hardware.
+    pub(super) fn expect(&self, offset: DeviceOffset, half: Half) {
+        let bytes = match half {
+            Half::First => 0..BLOCK_BYTES / 2,
+            Half::Second => BLOCK_BYTES / 2..BLOCK_BYTES,
+        };
+        if let Ok(here) = self.ptr(offset, BLOCK_BYTES) {
+            for line in bytes.step_by(LINE_BYTES) {
+                prefetch(here.wrapping_add(line).cast_const());
+            }
+        }
     }
 
     pub(super) fn perform(&self, arenas: &Arenas, op: &DeviceOp) -> Result<(), DeviceError> {

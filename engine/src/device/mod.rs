@@ -5,8 +5,9 @@
 //! chosen by a match, not by a pointer. Operations name arena memory; bytes
 //! never pass through here by value.
 //!
-//! On the data path: [`Devices::submit`] during a reactor pass,
-//! [`Devices::poll`] once at its end, which enters the kernel at most once.
+//! On the data path: [`Devices::submit`] during a reactor pass, and at its end
+//! [`Devices::poll`] once, which enters the kernel at most once, and
+//! [`Devices::next_ended`] until nothing is left.
 //! Operations beyond the ring's depth wait in a queue made at start.
 //!
 //! Guarantees: every submitted operation completes exactly once; short reads
@@ -175,7 +176,7 @@ enum Device {
     /// A file or block device behind the core's ring.
     Uring(Uring),
     /// Memory.
-    Memory(Arc<MemoryStore>),
+    Memory,
     /// One of these, slowed down.
     Emulated(Box<Emulated>),
 }
@@ -186,8 +187,8 @@ enum Started {
     InFlight,
     /// The ring is full: start it again later.
     Full,
-    /// It is done.
-    Done(Result<(), DeviceError>),
+    /// Memory, to be copied when the operation is reported.
+    Copy,
 }
 
 /// What the devices of one core share while starting operations.
@@ -200,7 +201,7 @@ impl Device {
     fn new(store: &Store, file_index: u32, max_ops: usize) -> Device {
         let plain = match &store.backing {
             Backing::File(_) => Device::Uring(Uring::new(file_index)),
-            Backing::Memory(memory) => Device::Memory(Arc::clone(memory)),
+            Backing::Memory(_) => Device::Memory,
         };
         match &store.head {
             None => plain,
@@ -214,7 +215,7 @@ impl Device {
     fn start(&mut self, io: &mut Io<'_>, slot: u32, op: &DeviceOp, done: u32) -> Started {
         match self {
             Device::Uring(uring) => uring.start(io, slot, op, done),
-            Device::Memory(memory) => Started::Done(memory.perform(io.arenas, op)),
+            Device::Memory => Started::Copy,
             Device::Emulated(emulated) => emulated.below().start(io, slot, op, done),
         }
     }

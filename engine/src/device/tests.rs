@@ -42,7 +42,8 @@ impl Core {
     fn drain(&mut self, now: u64) -> Vec<Completion> {
         let mut ended = Vec::new();
         while self.devices.in_flight() > 0 {
-            self.devices.poll(Nanos::new(now), &mut |c| ended.push(c));
+            self.devices.poll();
+            ended.extend(std::iter::from_fn(|| self.devices.next_ended(Nanos::new(now))));
         }
         ended
     }
@@ -175,7 +176,9 @@ fn emulation_completes_in_order_at_its_deadlines() {
 
     let mut at = |now: u64| {
         let mut tokens = Vec::new();
-        core.devices.poll(Nanos::new(now), &mut |c| tokens.push((c.token, c.result)));
+        core.devices.poll();
+        let ended = std::iter::from_fn(|| core.devices.next_ended(Nanos::new(now)));
+        tokens.extend(ended.map(|c| (c.token, c.result)));
         (tokens, core.devices.next_deadline().map(Nanos::get))
     };
     let first = 8 * MS + transfer_ns;

@@ -83,6 +83,9 @@ pub struct CoreLoop {
     cpu: Option<usize>,
 }
 
+/// How many messages ahead a part's fragment, and then its map entry, is brought near.
+const LOOK_AHEAD: [(usize, bool); 2] = [(7, false), (3, true)];
+
 impl CoreLoop {
     /// Puts a core together; `connections` clients at most.
     #[expect(clippy::too_many_arguments, reason = "the parts of a core, each made elsewhere")]
@@ -167,6 +170,11 @@ impl CoreLoop {
             }
             worked = true;
             let Self { table, composer, plant, .. } = self;
+            for (ahead, near) in LOOK_AHEAD {
+                if let Some(Message::Part(slice, part)) = plant.local.get(ahead) {
+                    table.expect(*slice, part, near);
+                }
+            }
             match message {
                 Message::Part(slice, part) => table.submit(slice, part, plant),
                 Message::Flush(volume, origin) => table.flush(Some(volume), origin, plant),
@@ -231,8 +239,9 @@ impl CoreLoop {
     }
 
     fn finish_io(&mut self) -> bool {
-        let worked = self.plant.move_io(self.now);
-        while let Some((token, result)) = self.plant.next_done() {
+        let mut worked = self.plant.move_io(self.now);
+        while let Some((token, result)) = self.plant.next_done(self.now) {
+            worked = true;
             self.table.io_done(token, result, &mut self.plant);
         }
         worked

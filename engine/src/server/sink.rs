@@ -59,7 +59,6 @@ pub struct Plant {
     demand: VecDeque<Io>,
     background: VecDeque<Io>,
     background_now: Vec<u32>,
-    done: Vec<(u64, IoResult)>,
 }
 
 impl Plant {
@@ -89,7 +88,6 @@ impl Plant {
             in_flight: Pool::new(max_ops * count),
             demand: VecDeque::with_capacity(4096),
             background: VecDeque::with_capacity(256),
-            done: Vec::with_capacity(1024),
         }
     }
 
@@ -98,23 +96,21 @@ impl Plant {
         self.demand.len() + self.background.len() + self.in_flight.len()
     }
 
-    /// Starts what is queued, demand first, and collects what has ended. True if anything moved.
+    /// Starts what is queued, demand first. True if anything moved.
     pub fn move_io(&mut self, now: Nanos) -> bool {
         self.start_queued(now);
-        let Self { devices, in_flight, background_now, stats, done, .. } = self;
-        devices.poll(now, &mut |device::Completion { token, result }| {
-            let index = u32::try_from(token).expect("a slot of ours");
-            let op = in_flight.remove(index);
-            let at = usize::from(op.device.get());
-            background_now[at] -= u32::from(op.background);
-            stats[at].errors += u64::from(result.is_err());
-            done.push((op.token, result.map_err(|error| failure(op.device, error))));
-        })
+        self.devices.poll()
     }
 
     /// The next ended operation.
-    pub fn next_done(&mut self) -> Option<(u64, IoResult)> {
-        self.done.pop()
+    pub fn next_done(&mut self, now: Nanos) -> Option<(u64, IoResult)> {
+        let device::Completion { token, result } = self.devices.next_ended(now)?;
+        let index = u32::try_from(token).expect("a slot of ours");
+        let op = self.in_flight.remove(index);
+        let at = usize::from(op.device.get());
+        self.background_now[at] -= u32::from(op.background);
+        self.stats[at].errors += u64::from(result.is_err());
+        Some((op.token, result.map_err(|error| failure(op.device, error))))
     }
 
     fn start_queued(&mut self, now: Nanos) {
@@ -203,6 +199,9 @@ impl Sink for Plant {
         self.arenas.copy(address(from), address(to), len);
     }
     fn io(&mut self, io: Io) {
+        if io.kind == IoKind::Read {
+            self.devices.expect(io.device, io.offset);
+        }
         if io.background { self.background.push_back(io) } else { self.demand.push_back(io) }
     }
     fn claim_chunk(&mut self, device: DeviceId, urgent: bool) -> Option<u32> {

@@ -95,6 +95,8 @@ pub struct Fragment {
     pub copies: u32,
     /// Entries that are not holes.
     pub present: u32,
+    /// `present` and `cold_blocks` as last accounted.
+    pub accounted: (u32, u32),
     /// The newest placement is in the log or the journal.
     pub recorded: bool,
     /// Operations that hold this fragment.
@@ -130,6 +132,7 @@ impl Fragment {
             cold_blocks: 0,
             copies: 0,
             present: 0,
+            accounted: (0, 0),
             recorded: false,
             pins: 0,
             stage: None,
@@ -218,6 +221,11 @@ impl Fragment {
     /// A block's entry.
     pub fn entry(&self, block: u32) -> BlockEntry {
         self.map[block as usize]
+    }
+
+    /// Where a block's entry is in memory.
+    pub fn entry_address(&self, block: u32) -> *const BlockEntry {
+        &raw const self.map[block as usize]
     }
 
     /// Replaces a block's entry, keeping the counts; returns the old one.

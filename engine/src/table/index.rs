@@ -16,6 +16,7 @@ use super::fragment::{FragRef, Fragment};
 use super::seat::{Seat, fits};
 use super::segments::{Segment, SegmentKey, Segments};
 use super::trim::VolumeUsage;
+use crate::core::prefetch::{LINE_BYTES, prefetch};
 use crate::format::map_page::PAGE_BLOCKS;
 use crate::format::record::{FragmentKey, Mapped, Placement};
 use crate::units::{FragmentSize, SEGMENT_BLOCKS, VolumeId};
@@ -81,11 +82,19 @@ pub struct Cursor {
     at: u16,
 }
 
+/// A place for a fragment that is here. The number of its user stands beside the pointer, so
+/// that a reference is made and checked without touching the fragment.
+#[derive(Debug)]
+struct Slot {
+    fragment: Option<Box<Fragment>>,
+    uid: u32,
+}
+
 /// The fragments of one slice.
 #[derive(Debug, Default)]
 pub struct Index {
     segments: Segments,
-    fragments: Vec<Option<Box<Fragment>>>,
+    fragments: Vec<Slot>,
     vacant: Vec<u32>,
     next_uid: u32,
     live: usize,
@@ -160,8 +169,22 @@ impl Index {
     }
 
     fn reference(&self, index: u32) -> FragRef {
-        let fragment = self.fragments[index as usize].as_ref().expect("seated fragments are here");
-        FragRef { index, uid: fragment.uid }
+        FragRef { index, uid: self.fragments[index as usize].uid }
+    }
+
+    /// The fragment with `key` will be looked up soon; brings it near if `near` is false, else
+    /// the map entry of `block`.
+    pub fn expect(&self, spot: Spot, near: bool) {
+        let Some(index) = self.seat(spot.key).and_then(|(seat, _)| seat.here()) else { return };
+        let Some(fragment) = &self.fragments[index as usize].fragment else { return };
+        if near {
+            prefetch(fragment.entry_address(spot.block));
+        } else {
+            let start: *const Fragment = &raw const **fragment;
+            for line in (0..size_of::<Fragment>()).step_by(LINE_BYTES) {
+                prefetch(start.wrapping_byte_add(line));
+            }
+        }
     }
 
     /// True if the fragments of a span that exist are here.
@@ -242,18 +265,20 @@ impl Index {
 
     /// A fragment that is away comes into memory.
     pub fn bring(&mut self, mut fragment: Fragment) -> FragRef {
+        let (seat, _) = self.seat(fragment.key).expect("a fragment has a seat");
+        fragment.accounted = (seat.present.into(), seat.cold_blocks.into());
         self.next_uid = self.next_uid.wrapping_add(1);
         fragment.uid = self.next_uid;
         self.here_bytes += fragment.heap_bytes();
         let key = fragment.key;
-        let fragment = Some(Box::new(fragment));
+        let slot = Slot { fragment: Some(Box::new(fragment)), uid: self.next_uid };
         let index = match self.vacant.pop() {
             Some(index) => {
-                self.fragments[index as usize] = fragment;
+                self.fragments[index as usize] = slot;
                 index
             }
             None => {
-                self.fragments.push(fragment);
+                self.fragments.push(slot);
                 u32::try_from(self.fragments.len() - 1).expect("fewer than 2^32 fragments")
             }
         };
@@ -276,8 +301,9 @@ impl Index {
     }
 
     fn vacate(&mut self, at: FragRef) -> Box<Fragment> {
-        let fragment = self.fragments[at.index as usize].take().expect("a live fragment");
-        assert!(fragment.uid == at.uid && fragment.pins == 0, "fragment in use");
+        let slot = &mut self.fragments[at.index as usize];
+        let fragment = slot.fragment.take().expect("a live fragment");
+        assert!(slot.uid == at.uid && fragment.pins == 0, "fragment in use");
         self.vacant.push(at.index);
         self.here_bytes -= fragment.heap_bytes();
         fragment
@@ -326,7 +352,11 @@ impl Index {
 
     /// Brings the seat's counts up to date with the fragment's.
     pub fn account(&mut self, at: FragRef) {
-        let fragment = self.get(at).expect("a fragment that is here");
+        let fragment = self.get_mut(at).expect("a fragment that is here");
+        let now = (fragment.present, fragment.cold_blocks);
+        if std::mem::replace(&mut fragment.accounted, now) == now {
+            return;
+        }
         let short = |blocks: u32| u16::try_from(blocks).expect("at most 4096");
         let (key, present, cold) = (fragment.key, fragment.present, fragment.cold_blocks);
         let (present, cold) = (short(present), short(cold));
@@ -374,13 +404,14 @@ impl Index {
 
     /// The fragment, if it is still here.
     pub fn get(&self, at: FragRef) -> Option<&Fragment> {
-        self.fragments[at.index as usize].as_deref().filter(|fragment| fragment.uid == at.uid)
+        let slot = &self.fragments[at.index as usize];
+        slot.fragment.as_deref().filter(|_| slot.uid == at.uid)
     }
 
     /// The fragment, if it is still here.
     pub fn get_mut(&mut self, at: FragRef) -> Option<&mut Fragment> {
-        let fragment = self.fragments[at.index as usize].as_deref_mut();
-        fragment.filter(|fragment| fragment.uid == at.uid)
+        let slot = &mut self.fragments[at.index as usize];
+        slot.fragment.as_deref_mut().filter(|_| slot.uid == at.uid)
     }
 
     /// The fragment that an operation holds.
@@ -391,13 +422,13 @@ impl Index {
     /// The first fragment that is here at or behind position `from`, and its position.
     pub fn next(&self, from: usize) -> Option<(usize, &Fragment)> {
         let rest = self.fragments.get(from..)?;
-        let found = rest.iter().enumerate().find_map(|(at, f)| f.as_deref().map(|f| (at, f)));
+        let found = rest.iter().enumerate().find_map(|(at, s)| Some((at, s.fragment.as_deref()?)));
         found.map(|(at, fragment)| (from + at, fragment))
     }
 
     /// All fragments that are here.
     pub fn iter(&self) -> impl Iterator<Item = &Fragment> {
-        self.fragments.iter().flatten().map(Box::as_ref)
+        self.fragments.iter().filter_map(|slot| slot.fragment.as_deref())
     }
 
     /// The first seat at or behind `from`: its key, its fragment's size, and what comes next.
@@ -465,7 +496,7 @@ impl Index {
             assert_eq!(seat.here().is_some(), self.is_here(Span::of(key)), "half a span is here");
             if let Some(index) = seat.here() {
                 here += 1;
-                let fragment = self.fragments[index as usize].as_ref().expect("seated");
+                let fragment = self.get(self.reference(index)).expect("seated");
                 assert_eq!((fragment.key, fragment.size), (key, size));
                 fragment.self_check();
             }

@@ -154,6 +154,8 @@ pub struct Table {
     pub(crate) slices: Vec<Option<Box<Slice>>>,
     pub(crate) asks: Pool<Ask>,
     pub(crate) pieces: Pool<Piece>,
+    #[expect(clippy::vec_box, reason = "a box moves into the piece and back, never what is in it")]
+    pub(crate) works: Vec<Box<op::Work>>,
     pub(crate) flushes: Pool<VolumeFlush>,
     pub(crate) flushers: Vec<Flusher>,
     pub(crate) stages: Stages,
@@ -179,10 +181,12 @@ impl Table {
     /// A table with the slices that recovery made.
     pub fn new(config: TableConfig, slices: Vec<Box<Slice>>) -> Self {
         let count = usize::from(crate::units::SLICES);
+        let pieces = config.max_parts * 4 + 64;
         let mut table = Self {
             slices: (0..count).map(|_| None).collect(),
             asks: Pool::new(config.max_parts),
-            pieces: Pool::new(config.max_parts * 4 + 64),
+            pieces: Pool::new(pieces),
+            works: (0..pieces).map(|_| op::Work::new()).collect(),
             flushes: Pool::new(config.max_parts),
             flushers: config.devices.iter().map(|_| Flusher::default()).collect(),
             stages: Stages::new(&config.stage),

@@ -127,10 +127,26 @@ pub struct Piece {
     pub reserved: usize,
     /// Old contents of the first and last block.
     pub temp: Option<Buf>,
+    /// Its blocks; large, so it stays where it is while the piece moves.
+    pub work: Box<Work>,
+}
+
+/// The blocks of a piece, by number from its first. Reused: holds anything at first.
+#[derive(Debug)]
+pub struct Work {
     /// Expected checksums of a read, new ones of a write.
     pub crcs: [Crc; WINDOW_BLOCKS as usize],
     /// New places of a write; where a read takes each block from.
     pub places: [Place; WINDOW_BLOCKS as usize],
+}
+
+impl Work {
+    /// For any piece.
+    pub fn new() -> Box<Self> {
+        let blocks = WINDOW_BLOCKS as usize;
+        assert_eq!(blocks, 64);
+        Box::new(Work { crcs: [Crc::new(0); 64], places: [Place::HOLE; 64] })
+    }
 }
 
 impl Piece {

@@ -113,8 +113,8 @@ impl Table {
         for i in 0..count {
             let block = first + i;
             let entry = fragment.entry(block);
-            piece.crcs[i as usize] = entry.crc;
-            piece.places[i as usize] = entry.place;
+            piece.work.crcs[i as usize] = entry.crc;
+            piece.work.places[i as usize] = entry.place;
             let near = fragment.stage.filter(|_| entry.only_cold());
             let staged = near.and_then(|slot| self.stages.block(slot, block));
             let source = if staged.is_some() { None } else { source(fragment, block) };
@@ -172,7 +172,7 @@ impl Table {
         }
         if result.is_ok() {
             let bad = (run.0..run.0 + run.1)
-                .find(|i| sink.crc(piece.mem.block(*i)) != piece.crcs[*i as usize]);
+                .find(|i| sink.crc(piece.mem.block(*i)) != piece.work.crcs[*i as usize]);
             if let Some(i) = bad {
                 self.bad_block(index, i);
             }
@@ -202,7 +202,7 @@ impl Table {
         self.counters.corrupt_blocks += 1;
         let piece = self.pieces.get_mut(index);
         let (id, at, block) = (piece.slice, piece.frag.expect("pinned"), piece.first + i);
-        let read_from = piece.places[i as usize];
+        let read_from = piece.work.places[i as usize];
         let slice = self.slices[usize::from(id.get())].as_mut().expect("a slice of this core");
         let fragment = slice.index.held(at);
         let entry = fragment.entry(block);

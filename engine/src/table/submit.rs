@@ -10,8 +10,7 @@ use super::sink::{Done, Mem, Sink};
 use super::slice::Waiter;
 use crate::format::record::{FragmentKey, fragment_bytes, put_drop, put_fragment};
 use crate::request::{Failure, Op};
-use crate::table::entry::Place;
-use crate::units::{BLOCK_BYTES, Crc, SliceId, WINDOW_BLOCKS};
+use crate::units::{BLOCK_BYTES, SliceId, WINDOW_BLOCKS};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Blocks that a piece may cover which moves none: a whole fragment.
@@ -66,6 +65,13 @@ impl Table {
         self.asks.get_mut(ask).buf = part.buf;
         self.piece_of_ask_ended(ask, Ok(()), sink);
         self.settle(sink);
+    }
+
+    /// A part will come soon: brings what it needs near, in two steps, the second some parts later.
+    pub fn expect(&self, slice: SliceId, part: &Part, near: bool) {
+        let Some(slice) = &self.slices[usize::from(slice.get())] else { return };
+        let block = part.offset / BLOCK;
+        slice.index.expect(slice.index.spot(part.volume, block, part.fragment), near);
     }
 
     fn cut_transfer<S: Sink>(&mut self, ask: u32, part: &Part, sink: &mut S) {
@@ -174,8 +180,7 @@ impl Table {
                 era: None,
                 reserved: 0,
                 temp: None,
-                crcs: [Crc::new(0); WINDOW_BLOCKS as usize],
-                places: [Place::HOLE; WINDOW_BLOCKS as usize],
+                work: self.works.pop().expect("as many as pieces"),
             };
             self.asks.get_mut(ask).remaining += 1;
             let piece = self.pieces.insert(piece).expect("can_submit left room");
@@ -226,6 +231,7 @@ impl Table {
     ) {
         let piece = self.pieces.remove(index);
         assert!(piece.pending == 0 && piece.reserved == 0, "a piece ends with nothing under way");
+        self.works.push(piece.work);
         let slice = self.slice(piece.slice);
         if piece.writing {
             let at = slice.writing.iter().position(|other| *other == index);

@@ -159,7 +159,7 @@ impl Table {
                 continue;
             }
             let block = piece.first + i;
-            piece.crcs[which as usize] = fragment.entry(block).crc;
+            piece.work.crcs[which as usize] = fragment.entry(block).crc;
             let Some(source) = source(fragment, block) else {
                 sink.zero(mem.block(which), BLOCK_BYTES);
                 continue;
@@ -195,7 +195,7 @@ impl Table {
         let mem = piece.temp.as_ref().expect("old blocks have memory").mem().block(which);
         if let Err(failure) = result {
             piece.failure.get_or_insert(failure);
-        } else if sink.crc(mem) != piece.crcs[which as usize] {
+        } else if sink.crc(mem) != piece.work.crcs[which as usize] {
             self.counters.corrupt_blocks += 1;
             piece.failure.get_or_insert(Failure::Media);
         }
@@ -304,6 +304,7 @@ impl Table {
             self.starved = true;
             return false;
         }
+        let work = self.works.pop().expect("as many as pieces");
         let piece = self.pieces.get_mut(index);
         let rest = Piece {
             phase: Phase::Merged,
@@ -316,6 +317,7 @@ impl Table {
             temp: None,
             era: None,
             failure: None,
+            work,
             ..*piece
         };
         piece.count = keep;
@@ -337,13 +339,13 @@ impl Table {
         piece.phase = Phase::Moving;
         for i in 0..piece.count as usize {
             let block = piece.first + u32::try_from(i).expect("at most 64");
-            piece.places[i] = fragment.take_place(block).expect("room was found");
-            piece.crcs[i] = sink.crc(piece.mem.plus(i * BLOCK_BYTES));
+            piece.work.places[i] = fragment.take_place(block).expect("room was found");
+            piece.work.crcs[i] = sink.crc(piece.mem.plus(i * BLOCK_BYTES));
         }
         let fragment = &*fragment;
         let mut run: Option<(u32, u32)> = None;
         let issue = |piece: &mut Piece, (from, len): (u32, u32), sink: &mut S| {
-            let start = fragment_block(fragment, piece.places[from as usize]);
+            let start = fragment_block(fragment, piece.work.places[from as usize]);
             piece.pending += 1;
             sink.io(Io {
                 device: start.0,
@@ -356,9 +358,11 @@ impl Table {
             });
         };
         for i in 0..piece.count {
-            let place = piece.places[i as usize].raw();
+            let place = piece.work.places[i as usize].raw();
             run = match run {
-                Some((from, len)) if piece.places[from as usize].raw() + short(len) == place => {
+                Some((from, len))
+                    if piece.work.places[from as usize].raw() + short(len) == place =>
+                {
                     Some((from, len + 1))
                 }
                 before => {
@@ -378,7 +382,7 @@ impl Table {
     pub(crate) fn write_moved<S: Sink>(&mut self, index: u32, sink: &mut S) {
         let piece = self.pieces.get(index);
         let (id, at, failure) = (piece.slice, piece.frag.expect("pinned"), piece.failure);
-        let (places, count) = (piece.places, piece.count as usize);
+        let (places, count) = (piece.work.places, piece.count as usize);
         if let Some(failure) = failure {
             let fragment = self.slice(id).index.held(at);
             for place in &places[..count] {
@@ -396,7 +400,7 @@ impl Table {
         let piece = self.pieces.get_mut(index);
         let reserved = std::mem::take(&mut piece.reserved);
         let (id, first, count) = (piece.slice, piece.first, piece.count as usize);
-        let (key, places, crcs) = (piece.key, piece.places, piece.crcs);
+        let (key, places, crcs) = (piece.key, piece.work.places, piece.work.crcs);
         let slice = self.slices[usize::from(id.get())].as_mut().expect("ours");
         slice.log.release(reserved);
         let mark = slice.current_mark();
