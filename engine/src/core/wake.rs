@@ -16,8 +16,7 @@
 //! otherwise the producer sees SLEEPING and rings. Without the fences both may
 //! miss (store buffering): the loom test below then fails.
 //!
-//! Run it with
-//! `RUSTFLAGS="--cfg loom" cargo test -p engine --lib core::wake --release`.
+//! Run it with `cargo xtask loom`.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
@@ -147,8 +146,8 @@ impl WakeSet {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use loom::sync::Arc;
     use loom::sync::atomic::AtomicUsize;
+    use loom::sync::{Arc, Condvar, Mutex};
 
     /// Two producers, one sleeper: a sleeper that saw no message was rung.
     #[test]
@@ -177,6 +176,102 @@ mod loom_tests {
             let rings = rings.load(Ordering::Relaxed);
             assert!(seen == 2 || rings > 0, "{seen} messages seen, asleep, and nobody rang");
             assert!(rings <= 1, "only one producer rings");
+        });
+    }
+
+    /// An eventfd: waits where the real one would, so that a lost wake is a deadlock.
+    #[derive(Default)]
+    struct EventFd {
+        rung: Mutex<bool>,
+        bell: Condvar,
+    }
+
+    impl EventFd {
+        fn ring(&self) {
+            *self.rung.lock().unwrap() = true;
+            self.bell.notify_one();
+        }
+        fn wait(&self) {
+            let mut rung = self.rung.lock().unwrap();
+            while !*rung {
+                rung = self.bell.wait(rung).unwrap();
+            }
+            *rung = false;
+        }
+    }
+
+    /// What a sender of `core::mailbox` does, over a ring that counts.
+    fn send(ring: &AtomicUsize, settled: &AtomicUsize, flag: &Flag, fd: &EventFd, message: usize) {
+        ring.store(message, Ordering::Release);
+        if flag.must_ring() {
+            fd.ring();
+        }
+        settled.store(message, Ordering::Release);
+    }
+
+    /// What `core::park` does, again and again, until a message of each of two cores has
+    /// come: it never sleeps for good.
+    ///
+    /// Not more messages, nor preemptions: loom lets the swap in `must_ring` read an older value
+    /// than the load before it did, which the language forbids and which is a deadlock then.
+    #[test]
+    fn a_core_that_sleeps_again_and_again_gets_every_message() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let flag = Arc::new(Flag::default());
+            let fd = Arc::new(EventFd::default());
+            let rings = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+            for me in 0..2 {
+                let (flag, fd, rings) = (flag.clone(), fd.clone(), rings.clone());
+                loom::thread::spawn(move || {
+                    let settled = AtomicUsize::new(0);
+                    send(&rings[me], &settled, &flag, &fd, 1);
+                });
+            }
+            let mut popped = 0;
+            let mut poll = || {
+                let seen: usize = rings.iter().map(|ring| ring.load(Ordering::Acquire)).sum();
+                let found = seen > popped;
+                popped = seen;
+                (found, popped == 2)
+            };
+            loop {
+                if poll().1 {
+                    break;
+                }
+                flag.fall_asleep();
+                let (found, all) = poll();
+                if !found {
+                    fd.wait();
+                }
+                flag.wake_up();
+                if all {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// A message whose sender has finished its wake leaves no sleeper asleep: what
+    /// `Park::lost_wakes` counts does not happen.
+    #[test]
+    fn a_settled_message_has_woken_its_core() {
+        loom::model(|| {
+            let flag = Arc::new(Flag::default());
+            let fd = Arc::new(EventFd::default());
+            let ring = Arc::new(AtomicUsize::new(0));
+            let settled = Arc::new(AtomicUsize::new(0));
+            let producer = {
+                let (flag, fd) = (flag.clone(), fd.clone());
+                let (ring, settled) = (ring.clone(), settled.clone());
+                loom::thread::spawn(move || send(&ring, &settled, &flag, &fd, 1))
+            };
+            flag.fall_asleep();
+            let popped = ring.load(Ordering::Acquire);
+            let overdue = settled.load(Ordering::Acquire) > popped;
+            assert!(!(overdue && flag.is_sleeping()), "a lost wake");
+            producer.join().expect("producers do not panic");
         });
     }
 }
