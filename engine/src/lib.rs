@@ -8,6 +8,8 @@ pub mod check;
 pub mod core;
 pub mod device;
 pub mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod journal;
 pub mod pool;
 pub mod request;

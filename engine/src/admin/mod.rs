@@ -15,6 +15,8 @@
 
 pub mod client;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod line;
 pub mod listener;
 pub mod protocol;

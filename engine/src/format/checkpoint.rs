@@ -17,6 +17,8 @@ const PAGE_MAGIC: u32 = u32::from_le_bytes(*b"TCP1");
 pub const ROOT_BYTES: usize = 96;
 /// Most extents a root can name.
 pub const MAX_EXTENTS: usize = (BLOCK_BYTES - ROOT_BYTES) / 4;
+/// Sequences and groups stay below: they are counted up, and never reach it by counting.
+const MAX_SEQUENCE: u64 = 1 << 62;
 /// Bytes of a page's header.
 pub const PAGE_HEADER_BYTES: usize = 32;
 /// Bytes of records in a page.
@@ -119,6 +121,10 @@ impl Root {
         if raw.start_group.get() == 0 {
             return Err(FormatError::Field("start_group"));
         }
+        let counters = [raw.sequence, raw.start_seq, raw.start_group];
+        if counters.iter().any(|counter| counter.get() >= MAX_SEQUENCE) {
+            return Err(FormatError::Field("sequence"));
+        }
         let count = raw.extents.get() as usize;
         let names = rest.get(..count * 4).ok_or(FormatError::Field("extents"))?;
         let extents =
@@ -219,6 +225,19 @@ mod tests {
         assert_eq!(Root::decode(&block, 11, SliceId::new(5)), Ok(root));
         assert_eq!(Root::decode(&block, 12, SliceId::new(5)), Err(FormatError::Foreign("pool")));
         assert_eq!(Root::decode(&block, 11, SliceId::new(6)), Err(FormatError::Foreign("slice")));
+    }
+
+    #[test]
+    fn a_root_whose_counters_could_overflow_is_refused() {
+        let sound = Root { sequence: 4, start_group: 1, start_seq: 77, ..Root::default() };
+        for root in [
+            Root { sequence: u64::MAX, ..sound.clone() },
+            Root { start_seq: u64::MAX - 1, ..sound.clone() },
+            Root { start_group: MAX_SEQUENCE, ..sound.clone() },
+        ] {
+            let decoded = Root::decode(&root.encode(11, SliceId::new(5)), 11, SliceId::new(5));
+            assert_eq!(decoded, Err(FormatError::Field("sequence")));
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! encoder's output always decodes to the same value.
 
 pub mod checkpoint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod journal_block;
 pub mod layout;
 pub mod map_page;

@@ -403,6 +403,7 @@ fn decode_volume(body: &[u8]) -> Option<Record<'_>> {
     if u32::from_le_bytes(array(body, 36)?) as usize != name.len()
         || name.len() > MAX_NAME_BYTES
         || !matches!(block_shift, 9 | 12)
+        || id.get() == u32::MAX
     {
         return None;
     }
@@ -457,6 +458,24 @@ mod tests {
         assert_eq!(records[4], Record::Volume(volume));
         assert_eq!(records[5], Record::VolumeGone(VolumeId::new(1)));
         assert_eq!(records[6], Record::Seat(key(), placement, mapped));
+    }
+
+    #[test]
+    fn the_last_volume_number_is_never_used() {
+        let mut out = [0; MAX_RECORD_BYTES];
+        for (id, refused) in [(u32::MAX - 1, false), (u32::MAX, true)] {
+            let volume = VolumeRecord {
+                id: VolumeId::new(id),
+                uuid: [4; 16],
+                size_bytes: 4096,
+                fragment: FragmentSize::MIN,
+                block_shift: 9,
+                flags: 0,
+                name: "a",
+            };
+            let len = put_volume(&mut out, &volume);
+            assert_eq!(Records::new(&out[..len]).next().unwrap().is_err(), refused);
+        }
     }
 
     proptest! {

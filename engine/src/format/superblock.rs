@@ -213,14 +213,24 @@ impl Superblock {
         fail(self.journal_blocks >= super::layout::MIN_JOURNAL_BLOCKS, "journal_blocks")?;
         fail(self.extent_bytes >= 4096 && self.extent_bytes.is_power_of_two(), "extent_bytes")?;
         fail(u32::try_from(self.incarnation).is_ok_and(|n| n < u32::MAX), "incarnation")?;
+        fail(self.sequence < u64::MAX, "sequence")?;
+        for start in self.meta_offset.into_iter().filter(|start| *start != 0) {
+            let end = start.checked_add(self.meta_bytes);
+            let fits = end.is_some_and(|end| end <= self.data_offset);
+            fail(fits && start >= RESERVED_BYTES && is_block_aligned(start), "meta_offset")?;
+        }
         let chunk = super::layout::chunk_bytes(self.role);
         fail(self.chunk_bytes == chunk, "chunk_bytes")?;
         let end = u64::from(self.chunks)
             .checked_mul(chunk)
             .and_then(|bytes| bytes.checked_add(self.data_offset));
         fail(end.is_some_and(|end| end <= self.size_bytes), "chunks")?;
-        fail(self.data_offset.is_multiple_of(BLOCK_BYTES as u64), "data_offset")
+        fail(is_block_aligned(self.data_offset), "data_offset")
     }
+}
+
+fn is_block_aligned(offset: u64) -> bool {
+    offset.is_multiple_of(BLOCK_BYTES as u64)
 }
 
 #[cfg(test)]
@@ -276,5 +286,14 @@ mod tests {
         assert_eq!(resealed(|raw| raw.incompat = 8.into()), Err(FormatError::Features(8)));
         assert_eq!(resealed(|raw| raw.compat = 8.into()), Ok(sample()));
         assert_eq!(resealed(|raw| raw.chunks = 9999.into()), Err(FormatError::Field("chunks")));
+        let field = |field| Err(FormatError::Field(field));
+        assert_eq!(resealed(|raw| raw.sequence = u64::MAX.into()), field("sequence"));
+        for start in [4096, (1 << 20) + 512, 127 << 20, u64::MAX] {
+            let mut raw = RawSuperblock::read_from_bytes(&sample().encode()).unwrap();
+            raw.meta_offset[1] = start.into();
+            raw.crc = block_crc(raw.as_bytes(), 12).get().into();
+            let decoded = Superblock::decode(raw.as_bytes().try_into().unwrap());
+            assert_eq!(decoded, field("meta_offset"), "{start}");
+        }
     }
 }

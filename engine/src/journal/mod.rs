@@ -6,6 +6,8 @@
 //! journal group; a checkpoint makes the journal short; recovery reads
 //! checkpoint, journal and pending log, in that order.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod log;
 pub mod recover;
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! device, checks that all belong together, and raises the incarnation.
 //! Synchronous; runs before the cores do.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod space_map;
 pub mod stores;
 
@@ -53,6 +55,14 @@ pub enum PoolError {
         expected: u8,
         /// Given.
         found: u8,
+    },
+    /// The devices' superblocks contradict each other.
+    #[error("device {device} contradicts the others ({what})")]
+    Contradiction {
+        /// Which.
+        device: DeviceId,
+        /// How.
+        what: &'static str,
     },
     /// A device is smaller than when the pool was made.
     #[error("device {device} has shrunk from {was} to {is} bytes")]
@@ -162,7 +172,26 @@ pub fn inspect(io: &mut dyn PoolIo, sizes: &[u64]) -> Result<Pool, PoolError> {
             return Err(PoolError::Foreign { device, found: superblock.device });
         }
     }
+    check_meta(&superblocks)?;
     Ok(Pool::of(superblocks))
+}
+
+/// Both copies of the metadata zone have a place, and room for the zone as device 0 cuts it.
+fn check_meta(superblocks: &[Superblock]) -> Result<(), PoolError> {
+    for copy in 0..2 {
+        if superblocks.iter().all(|superblock| superblock.meta_offset[copy] == 0) {
+            let what = "no device has the metadata";
+            return Err(PoolError::Contradiction { device: DeviceId::new(0), what });
+        }
+    }
+    let meta = MetaLayout::of(superblocks);
+    for (device, _) in meta.copies {
+        if superblocks[usize::from(device.get())].meta_bytes != meta.bytes() {
+            let what = "size of the metadata";
+            return Err(PoolError::Contradiction { device, what });
+        }
+    }
+    Ok(())
 }
 
 /// Opens a pool for writing: raises its incarnation on every device.
@@ -209,4 +238,37 @@ pub fn recover_table(
     let mut found = read_table(io, &pool.meta, id, true)?;
     let log = replay_log(io, &pool.meta, id, &mut found, memory, &tag, pool.incarnation())?;
     Ok((found, log))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::superblock::Role;
+    use crate::journal::fuzz::Disks;
+
+    const SIZE: u64 = 1 << 30;
+
+    /// A pool of one fast device, with its superblock changed.
+    fn inspected(change: fn(&mut Superblock)) -> Result<Pool, PoolError> {
+        let mut disks = Disks::new(1);
+        let device = NewDevice { size_bytes: SIZE, role: Role::Fast };
+        let pool = create(&mut disks, &[device], || [7; 16]).expect("memory does not fail");
+        let mut superblock = pool.superblocks[0];
+        change(&mut superblock);
+        for offset in COPY_OFFSETS {
+            let offset = DeviceOffset::new(offset);
+            disks.write(superblock.device, offset, &superblock.encode()).expect("memory");
+        }
+        inspect(&mut disks, &[SIZE])
+    }
+
+    #[test]
+    fn superblocks_that_contradict_each_other_are_refused() {
+        assert!(inspected(|_| ()).is_ok());
+        let changes: [fn(&mut Superblock); 3] =
+            [|sb| sb.meta_offset[1] = 0, |sb| sb.extents -= 1, |sb| sb.journal_blocks += 1];
+        for change in changes {
+            assert!(matches!(inspected(change), Err(PoolError::Contradiction { .. })));
+        }
+    }
 }

@@ -172,7 +172,7 @@ impl Catalog {
         if self.find(&new.name).is_ok() {
             return Err(CatalogError::Exists(new.name.clone()));
         }
-        if self.volumes.len() >= MAX_VOLUMES {
+        if self.volumes.len() >= MAX_VOLUMES || self.next_id == u32::MAX {
             return Err(CatalogError::Full);
         }
         let id = VolumeId::new(self.next_id);

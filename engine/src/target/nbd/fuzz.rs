@@ -1,7 +1,7 @@
-//! Drives handshake and session without a socket: for fuzzing, and for tests.
+//! Drives handshake and session without a socket: fuzz targets (see
+//! [`crate::fuzz`]), and tests.
 //!
-//! [`fuzz_bytes`] takes any bytes; nothing may panic, and what a connection
-//! holds stays bounded.
+//! Nothing may panic, and what a connection holds stays bounded.
 
 use super::export::{Export, client_id};
 use super::fake::{Fake, volume};
@@ -88,18 +88,13 @@ impl Harness {
     }
 }
 
-/// Any bytes: the first two choose the split and the phase.
-pub fn fuzz_bytes(bytes: &[u8]) {
-    let Some((&[split, phase], bytes)) = bytes.split_first_chunk::<2>() else { return };
-    let step = usize::from(split) + 1;
-    if phase % 2 == 0 { fuzz_handshake(bytes, step) } else { fuzz_session(bytes, step, phase) }
-}
-
-fn fuzz_handshake(bytes: &[u8], step: usize) {
+/// The server's side of a negotiation; the first byte says how the bytes are cut.
+pub fn nbd_negotiation(bytes: &[u8]) {
+    let Some((&split, bytes)) = bytes.split_first() else { return };
     let volumes = [volume(1, "a", 1 << 20, 512), volume(2, "b@c", 4096, 4096)];
     let (mut input, mut output) = (Vec::new(), Vec::new());
     let mut handshake = Handshake::start(&mut output);
-    for part in bytes.chunks(step) {
+    for part in bytes.chunks(usize::from(split) + 1) {
         input.extend_from_slice(part);
         loop {
             output.clear();
@@ -117,11 +112,13 @@ fn fuzz_handshake(bytes: &[u8], step: usize) {
     }
 }
 
-fn fuzz_session(bytes: &[u8], step: usize, phase: u8) {
-    let mut host = Fake::new(vec![volume(1, "a", 40 << 20, 512)], u64::from(phase));
+/// Requests of a client; the first two bytes say how they are cut, and choose the session.
+pub fn nbd_requests(bytes: &[u8]) {
+    let Some((&[split, phase], bytes)) = bytes.split_first_chunk::<2>() else { return };
+    let mut host = Fake::new(vec![volume(1, "a", 2 << 20, 512)], u64::from(phase));
     host.depth = 1 + usize::from(phase >> 4);
     let mut harness = Harness::new(host, phase & 2 != 0);
-    if harness.feed(bytes, step).is_ok() {
+    if harness.feed(bytes, usize::from(split) + 1).is_ok() {
         harness.settle();
     }
     if phase & 4 != 0 {

@@ -17,7 +17,7 @@ use crate::target::nbd::wire::{
 /// Extents that a server may send at once: all blocks of 4 GiB.
 const EXTENTS: usize = 1 << 20;
 /// Longest chunk that is kept whole: extents with their context.
-const MESSAGE_BYTES: usize = 4 + EXTENTS * Descriptor::BYTES;
+pub(super) const MESSAGE_BYTES: usize = 4 + EXTENTS * Descriptor::BYTES;
 /// Longest chunk of an error.
 const ERROR_BYTES: usize = 64 << 10;
 

@@ -10,6 +10,8 @@
 //! Not here: TLS, reconnecting.
 
 mod decode;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod negotiate;
 mod pipeline;
 mod uri;

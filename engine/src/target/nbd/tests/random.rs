@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::super::fake::{Fake, volume};
-use super::super::fuzz::{Harness, fuzz_bytes};
+use super::super::fuzz::{Harness, nbd_negotiation, nbd_requests};
 use super::super::wire::{self, Errno, command, command_flag};
 use super::messages::answers;
 use super::{pattern, request};
@@ -76,7 +76,8 @@ proptest! {
 
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-        fuzz_bytes(&bytes);
+        nbd_negotiation(&bytes);
+        nbd_requests(&bytes);
     }
 
     /// Requests with good magics and anything else.
@@ -86,7 +87,7 @@ proptest! {
         requests in proptest::collection::vec(
             (0..9u16, 0..32u16, any::<u64>(), 0..SIZE, 0..1_000_000u32, any::<bool>()), 0..40),
     ) {
-        let mut bytes = vec![head[0], head[1] | 1];
+        let mut bytes = head.to_vec();
         for (command, flags, cookie, offset, length, aligned) in requests {
             let mask = if aligned { 511 } else { 0 };
             let (offset, length) = (offset & !u64::from(mask), length & !mask);
@@ -95,7 +96,7 @@ proptest! {
                 bytes.extend(vec![0; length as usize]);
             }
         }
-        fuzz_bytes(&bytes);
+        nbd_requests(&bytes);
     }
 
     #[test]
