@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    Context, check, demo, device, image, replay, serve, status, tier, trace, volume,
+    Context, check, demo, device, image, replay, serve, shell, status, tier, trace, volume,
 };
 use crate::error::CommandError;
 use crate::output::Form;
@@ -49,7 +49,7 @@ enum Command {
     /// Move data between the tiers
     #[command(subcommand)]
     Tier(tier::Action),
-    /// Copy raw images in and out of volumes
+    /// Copy images in and out of volumes
     #[command(subcommand)]
     Image(image::Action),
     /// Record served I/O, or replay it
@@ -59,6 +59,10 @@ enum Command {
     Replay(replay::Args),
     /// Show everything at work in three minutes, and clean up
     Demo(demo::Args),
+    /// Print the completions of a shell
+    Completions(shell::Completions),
+    /// Write the manual pages to a folder
+    Man(shell::Man),
 }
 
 /// Runs a parsed command line.
@@ -86,6 +90,8 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CommandError> {
         Command::Trace(action) => trace::run(action, context),
         Command::Replay(args) => replay::run(args, context),
         Command::Demo(args) => demo::run(args, context),
+        Command::Completions(args) => shell::completions(args, Cli::command()),
+        Command::Man(args) => shell::man(args, Cli::command(), context),
     }
 }
 
@@ -110,7 +116,6 @@ impl std::fmt::Display for Chain<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {
@@ -133,6 +138,10 @@ mod tests {
             "tessera device show 0",
             "tessera image import disk.img vm1",
             "tessera image export vm1 disk.img --force",
+            "tessera image import disk.qcow2 vm1 --format qcow2 --allow-backing",
+            "tessera image export vm1 disk --format qcow2",
+            "tessera completions zsh",
+            "tessera man man1",
             "tessera trace record out.csv.zst --volume vm1 --seconds 10",
             "tessera trace replay in.csv.zst --live --volume vm1",
             "tessera replay in.csv.zst --live --volume vm1 --speed 10 --prefetch readahead",
@@ -156,6 +165,9 @@ mod tests {
             "tessera replay in.csv --live --volume vm1 --speed 0",
             "tessera replay in.csv --live --volume vm1 --depth 0",
             "tessera device show -- -1",
+            "tessera completions",
+            "tessera completions tcsh",
+            "tessera man",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

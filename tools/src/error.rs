@@ -10,6 +10,7 @@ use predictor::trace::TraceError;
 use crate::admin::{ClientError, ConfigError};
 use crate::block::BlockError;
 use crate::image::ImageError;
+use crate::qemu::QemuError;
 use crate::replay::ReplayError;
 
 /// Failure of a command; its text names the thing.
@@ -38,6 +39,9 @@ pub enum CommandError {
     /// Import or export failed.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// Import or export through qemu-img failed.
+    #[error(transparent)]
+    Qemu(#[from] QemuError),
     /// The replay failed.
     #[error("{}: {source}", .trace.display())]
     Replay {

@@ -15,6 +15,7 @@ pub mod image;
 pub mod interrupt;
 pub mod output;
 pub mod progress;
+pub mod qemu;
 pub mod replay;
 pub mod table;
 

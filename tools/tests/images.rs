@@ -166,3 +166,113 @@ fn progress_goes_to_stderr_and_reports_to_stdout() {
         .unwrap();
     assert!(closed.success(), "a reader that goes away is no failure");
 }
+
+/// A disk with data in two places and a hole between, as a qcow2 with these options.
+fn qcow2(rig: &Rig, name: &str, options: &[&str]) {
+    let mut bytes = vec![0; 24 << 20];
+    bytes[1_000_000..3_000_000].copy_from_slice(&Random::new(7).bytes(2_000_000));
+    bytes[20 << 20..(20 << 20) + 5000].copy_from_slice(&Random::new(8).bytes(5000));
+    fs::write(rig.path("disk.raw"), &bytes).unwrap();
+    let convert = ["convert", "-f", "raw", "-O", "qcow2"];
+    rig.run("qemu-img", &[&convert, options, &["disk.raw", name]].concat());
+}
+
+#[test]
+fn qcow2_images_go_in_and_out_identically() {
+    if !has(&["qemu-img", "cmp"]) {
+        return;
+    }
+    let mut rig = Rig::new();
+    rig.start(&[]);
+    for (name, options) in [("plain", &[][..]), ("packed", &["-c"])] {
+        let image = format!("{name}.qcow2");
+        qcow2(&rig, &image, options);
+        let report = rig.json(&["image", "import", &image, name]);
+        assert_eq!(
+            (&report["image_bytes"], &report["format"]),
+            (&(24 << 20).into(), &"qcow2".into())
+        );
+        rig.ok(&["image", "export", name, "back.raw", "--force"]);
+        assert_identical(&rig, "disk.raw", "back.raw");
+        let used = rig.json(&["volume", "show", name])["fast_bytes"].as_u64().unwrap();
+        assert!(used < 8 << 20, "holes of the image are holes of the volume: {used}");
+        let report = rig.json(&["image", "export", name, "back.qcow2", "--force"]);
+        assert_eq!(report["format"], "qcow2");
+        rig.run("qemu-img", &["compare", "-f", "raw", "-F", "qcow2", "disk.raw", "back.qcow2"]);
+    }
+    // Over what is there, zeros too, and durable when it is reported.
+    rig.attach("plain").write(8 << 20, &[9; 1 << 20], false).unwrap();
+    rig.ok(&["image", "import", "plain.qcow2", "plain"]);
+    rig.kill();
+    fs::remove_dir_all(rig.data().join("log")).unwrap();
+    rig.start(&[]);
+    rig.ok(&["image", "export", "plain", "again.raw"]);
+    assert_identical(&rig, "disk.raw", "again.raw");
+    rig.fails(&["image", "export", "plain", "back.qcow2"], 1, "exists already");
+    rig.stop_and_check();
+}
+
+#[test]
+fn an_image_that_names_other_files_is_refused() {
+    if !has(&["qemu-img", "cmp"]) {
+        return;
+    }
+    let mut rig = Rig::new();
+    rig.start(&[]);
+    qcow2(&rig, "base.qcow2", &[]);
+    let create = ["create", "-q", "-f", "qcow2"];
+    rig.run(
+        "qemu-img",
+        &[&create[..], &["-b", "base.qcow2", "-F", "qcow2", "over.qcow2"]].concat(),
+    );
+    rig.run("qemu-img", &[&create[..], &["-o", "data_file=other", "data.qcow2", "1M"]].concat());
+    rig.run(
+        "qemu-img",
+        &["create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", "flat.vmdk", "1M"],
+    );
+    for (image, other) in
+        [("over.qcow2", "base.qcow2"), ("data.qcow2", "other"), ("flat.vmdk", "flat-flat.vmdk")]
+    {
+        rig.fails(&["image", "import", image, "vm1"], 1, other);
+        rig.fails(&["image", "import", image, "vm1"], 1, "--allow-backing");
+    }
+    rig.fails(&["volume", "show", "vm1"], 1, "vm1");
+    rig.ok(&["image", "import", "over.qcow2", "vm1", "--allow-backing"]);
+    rig.ok(&["image", "export", "vm1", "back.raw"]);
+    assert_identical(&rig, "disk.raw", "back.raw");
+    // What a guest wrote into a raw disk is not taken for a format if that is said.
+    fs::copy(rig.path("over.qcow2"), rig.path("guest.raw")).unwrap();
+    rig.ok(&["image", "import", "guest.raw", "vm2", "--format", "raw"]);
+    rig.ok(&["image", "export", "vm2", "guest.back"]);
+    let [given, back] = ["guest.raw", "guest.back"].map(|name| fs::read(rig.path(name)).unwrap());
+    assert!(back.starts_with(&given));
+    rig.stop_and_check();
+}
+
+#[test]
+fn a_missing_or_broken_qemu_img_is_named() {
+    let mut rig = Rig::new();
+    rig.start(&[]);
+    fs::write(rig.path("a.qcow2"), b"QFI\xfb and nothing else").unwrap();
+    fs::write(rig.path("a.raw"), [1; 4096]).unwrap();
+    let without = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
+        command.arg("--data").arg(rig.data()).args(arguments).env("PATH", "/nowhere");
+        command.current_dir(rig.path("")).output().unwrap()
+    };
+    let missing = without(&["image", "import", "a.qcow2", "vm1"]);
+    let text = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text.contains("a.qcow2") && text.contains("qemu-utils"), "{text}");
+    assert!(
+        without(&["image", "import", "a.raw", "vm1"]).status.success(),
+        "raw needs no qemu-img"
+    );
+    let export = without(&["image", "export", "vm1", "b.qcow2"]);
+    assert!(String::from_utf8_lossy(&export.stderr).contains("qemu-utils"));
+    if has(&["qemu-img"]) {
+        rig.fails(&["image", "import", "a.qcow2", "vm2"], 1, "a.qcow2");
+        rig.fails(&["image", "export", "vm1", "c", "--format", "no-such"], 1, "no-such");
+    }
+    rig.stop_and_check();
+}

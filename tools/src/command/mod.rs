@@ -6,6 +6,7 @@ pub mod device;
 pub mod image;
 pub mod replay;
 pub mod serve;
+pub mod shell;
 pub mod status;
 pub mod tier;
 pub mod trace;

@@ -111,6 +111,11 @@ pub fn import(
     Ok(moved)
 }
 
+/// Makes everything durable that was written to the volume, on any connection.
+pub fn flush(client: &mut dyn BlockClient, interrupt: &Interrupt) -> Result<(), ImageError> {
+    Pipe::new(client, interrupt).call(0, BlockOp::Flush).map(drop)
+}
+
 /// Writes a volume to a new, empty file; holes of the volume are holes of the
 /// file. `progress` sees the bytes passed so far.
 pub fn export(

@@ -1,7 +1,9 @@
-//! Developer tasks: `cargo xtask test`, `sim` and `rows`.
+//! Developer tasks: `cargo xtask test`, `sim`, `rows`, `fuzz`, `loom` and `miri`.
 
 #![forbid(unsafe_code)]
 
+mod fuzz;
+mod miri;
 mod packages;
 mod rows;
 mod steps;
@@ -39,6 +41,12 @@ enum Task {
         /// Only these rows, for example A1
         rows: Vec<String>,
     },
+    /// Run the fuzz targets one after the other; installs cargo-fuzz if it is missing
+    Fuzz(fuzz::Args),
+    /// Run the lock-free parts in every interleaving
+    Loom,
+    /// Run the modules with unsafe code, and the codecs, under Miri; needs a nightly with miri
+    Miri,
 }
 
 fn main() -> ExitCode {
@@ -46,6 +54,9 @@ fn main() -> ExitCode {
         Task::Test { quick } => test(quick),
         Task::Sim { options } => steps::run(sim(&options)),
         Task::Rows { rows } => rows::run(&root(), &rows),
+        Task::Fuzz(args) => fuzz::run(&root(), &args),
+        Task::Loom => steps::run(cargo(&["test", "--profile", "ci", "-p", "loom-models"])),
+        Task::Miri => miri::run(),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -11,11 +11,12 @@ enum End {
 
 /// The steps so far.
 #[derive(Default)]
-pub struct Steps(Vec<(&'static str, End)>);
+pub struct Steps(Vec<(String, End)>);
 
 impl Steps {
     /// Runs a step.
-    pub fn add(&mut self, name: &'static str, command: Command) {
+    pub fn add(&mut self, name: impl Into<String>, command: Command) {
+        let name = name.into();
         println!("\n==> {name}");
         let started = Instant::now();
         let passed = run(command);
@@ -24,8 +25,8 @@ impl Steps {
     }
 
     /// Counts a step as not run.
-    pub fn skip(&mut self, name: &'static str, why: &'static str) {
-        self.0.push((name, End::Skipped(why)));
+    pub fn skip(&mut self, name: impl Into<String>, why: &'static str) {
+        self.0.push((name.into(), End::Skipped(why)));
     }
 
     /// Prints the summary; true if nothing failed.
