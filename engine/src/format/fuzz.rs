@@ -2,12 +2,13 @@
 
 use super::checkpoint::{PAGE_HEADER_BYTES, Root, open_page, seal_page};
 use super::journal_block::{HEADER_BYTES, open, seal};
+use super::map_page::{self, MapId};
 use super::record::{
-    MAX_RECORD_BYTES, Record, Records, put_blocks, put_drop, put_fragment, put_holes, put_volume,
-    put_volume_gone,
+    MAX_RECORD_BYTES, Record, Records, put_blocks, put_drop, put_fragment, put_holes, put_seat,
+    put_volume, put_volume_gone,
 };
 use super::{block_crc, record};
-use crate::units::{BLOCK_BYTES, SliceId};
+use crate::units::{BLOCK_BYTES, SliceId, VolumeId};
 
 /// The pool and the table that inputs are decoded for.
 pub(crate) const POOL: u64 = 0x7061_7274_7369_6465;
@@ -60,6 +61,7 @@ fn records(bytes: &[u8]) {
 fn put(out: &mut [u8], decoded: &Record<'_>) -> usize {
     match decoded {
         Record::Fragment(key, placement) => put_fragment(out, *key, placement),
+        Record::Seat(key, placement, mapped) => put_seat(out, *key, placement, mapped),
         Record::Blocks { key, first, entries } => {
             let entries: Vec<record::Entry> = entries.iter().collect();
             put_blocks(out, *key, *first, entries.into_iter())
@@ -71,14 +73,26 @@ fn put(out: &mut [u8], decoded: &Record<'_>) -> usize {
     }
 }
 
-/// A checkpoint's root and page.
+/// A checkpoint's root and page, and a map page.
 pub fn checkpoint(bytes: &[u8]) {
     let mut raw = block(bytes);
-    root(&raw);
-    page(&raw);
-    reseal(&mut raw, 4);
-    root(&raw);
-    page(&raw);
+    for _ in 0..2 {
+        root(&raw);
+        page(&raw);
+        map(&raw);
+        reseal(&mut raw, 4);
+    }
+}
+
+/// A map page is encoded as it was decoded, but for what is reserved and the checksums of holes.
+fn map(raw: &[u8; BLOCK_BYTES]) {
+    let (volume, slice) = (VolumeId::new(1), SLICE);
+    let id = MapId { pool: POOL, slice, volume, unit: 2, written: 3 };
+    let Ok(page) = map_page::open(raw, &id) else { return };
+    let mut again = [0; BLOCK_BYTES];
+    map_page::encode(&mut again, &id, |block| page.entry(block));
+    let other = map_page::open(&again, &id).expect("as written");
+    assert!((0..map_page::PAGE_BLOCKS).all(|block| page.entry(block) == other.entry(block)));
 }
 
 fn root(raw: &[u8; BLOCK_BYTES]) {

@@ -15,13 +15,15 @@ use crate::format::fuzz::{POOL, SLICE, block, reseal};
 use crate::format::journal_block::{MAX_GROUP_BYTES, PAYLOAD_BYTES};
 use crate::format::layout::{CATALOG, MetaLayout, chunk_bytes};
 use crate::format::record::{
-    Entry, FragmentKey, MAX_RECORD_BYTES, Placement, VolumeRecord, put_blocks, put_drop,
-    put_fragment, put_holes, put_volume, put_volume_gone,
+    Entry, FragmentKey, MAX_RECORD_BYTES, Mapped, Placement, VolumeRecord, put_blocks, put_drop,
+    put_fragment, put_holes, put_seat, put_volume, put_volume_gone,
 };
 use crate::format::superblock::Role;
 use crate::table::entry::{Place, SlotRef};
-use crate::table::index::Index;
-use crate::table::open::adopt;
+use crate::table::index::Span;
+use crate::table::maps::assemble;
+use crate::table::open::{claim_pages, claim_slots};
+use crate::table::pages::Pages;
 use crate::table::space::{DeviceGeometry, Space};
 use crate::units::{
     BLOCK_BYTES, Crc, DeviceId, DeviceOffset, FragmentSize, Generation, SliceId, VolumeId,
@@ -157,13 +159,19 @@ impl Medium {
 
     fn record(&mut self, input: &mut Input<'_>) {
         let mut out = [0; MAX_RECORD_BYTES];
-        let len = match input.byte() % 7 {
-            0 => {
+        let kind = input.byte() % 8;
+        let len = match kind {
+            0 | 7 => {
                 let size = FragmentSize::from_log2(16 + input.byte() % 9).expect("in range");
                 let (key, generation) = (input.key(), Generation::new(input.short().into()));
                 let fast = [input.slot(), input.slot()];
                 let placement = Placement { size, generation, fast, cold: input.slot() };
-                put_fragment(&mut out, key, &placement)
+                let page = Some(input.byte()).filter(|page| *page < 64).map(u32::from);
+                let mapped = Mapped { page, written: 1, present: 1, cold_blocks: 0 };
+                match kind {
+                    0 => put_fragment(&mut out, key, &placement),
+                    _ => put_seat(&mut out, key, &placement, &mapped),
+                }
             }
             1 => {
                 let (key, first, count) = (input.key(), input.short(), input.byte() % 4 + 1);
@@ -327,7 +335,7 @@ pub fn recovery(bytes: &[u8]) {
     let again = read_table(&mut disks, &META, id, false).expect("repaired");
     assert_same(&again, &found);
     assert_eq!(again.damaged_copies, 0, "every copy that was wrong is mended");
-    open(&found);
+    open(again);
     let used = found.end.next_seq - found.root.start_seq;
     // Openers leave room for the groups of the pending log.
     if used == 0 {
@@ -348,7 +356,21 @@ fn empty_fragment(key: FragmentKey) -> Vec<u8> {
 }
 
 fn assert_same(one: &Found, other: &Found) {
-    assert_eq!((&one.state, &one.root, &one.end), (&other.state, &other.root, &other.end));
+    assert_eq!((&one.root, &one.end), (&other.root, &other.end));
+    assert_eq!(one.state.volumes, other.state.volumes);
+    let seats = |found: &Found| {
+        let index = &found.state.fragments;
+        let mut seats: Vec<_> = index
+            .all()
+            .map(|(key, seat, size)| {
+                let pending = index.pending(Span::of(key)).to_vec();
+                (key, seat.placement(size), seat.mapped(), pending)
+            })
+            .collect();
+        seats.sort_by_key(|(key, ..)| *key);
+        seats
+    };
+    assert_eq!(seats(one), seats(other));
 }
 
 /// What is committed behind a recovered journal is there at the next recovery.
@@ -366,7 +388,7 @@ fn appended(disks: &mut Disks, id: TableId, mut found: Found) {
 }
 
 /// Builds what the server builds from it.
-fn open(found: &Found) {
+fn open(found: Found) {
     let roles = [Role::Fast, Role::Fast, Role::Cold];
     let devices: Vec<_> = (0..)
         .zip(roles)
@@ -378,12 +400,15 @@ fn open(found: &Found) {
             chunks: 8,
         })
         .collect();
-    let mut index = Index::default();
+    let index = &found.state.fragments;
     let mut space: Vec<_> = devices.iter().map(|device| Space::new(*device)).collect();
-    for (key, fragment) in &found.state.fragments {
-        if adopt(*key, fragment, &devices, &mut index, &mut space).is_err() {
-            break;
-        }
+    for (_, seat, size) in index.all() {
+        let _ = claim_slots(&seat.placement(size), &devices, &mut space);
     }
-    let _ = Catalog::open(found.clone(), POOL, 1).serving();
+    let mut pages = Pages::default();
+    let _ = claim_pages(index, |page, count| pages.adopt(page, count));
+    for (key, ..) in index.all() {
+        let _ = assemble(index, Span::of(key), &|_, _| None);
+    }
+    let _ = Catalog::open(found, POOL, 1).serving();
 }

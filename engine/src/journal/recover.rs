@@ -379,6 +379,12 @@ impl Reader<'_> {
                 self.apply(state, records, true)?;
             }
         }
+        let outside = |page: u32, size| page.saturating_add(Span::pages(size)) > self.meta.pages();
+        let mut seats = state.fragments.all();
+        if seats.any(|(_, seat, size)| seat.page().is_some_and(|page| outside(page, size))) {
+            let what = "a map page outside the zone";
+            return Err(RecoverError::Record { slice: self.id.slice, what });
+        }
         Ok(())
     }
 
