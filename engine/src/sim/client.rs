@@ -1,24 +1,40 @@
-//! Simulated clients: random requests, checked against the oracle as they end.
+//! Simulated clients: their requests under way, checked against the oracle as they end.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::VecDeque;
 
-use super::oracle::{Oracle, SectorKey, Violation, fill};
-use super::regime::Regime;
-use crate::device::sim::{Rng, SECTOR_BYTES};
-use crate::request::{Completion, Failure, Op, Request, buffer_bytes};
-use crate::sim::shared::Shared;
-use crate::units::{
-    BLOCK_BYTES, ClientId, CoreId, SEGMENT_BYTES, VolumeId, VolumeOffset, WINDOW_BYTES,
-};
+use rustc_hash::FxHashMap;
+
+use super::broken::Broken;
+use super::oracle::Oracle;
+use super::playground::{PER_BLOCK, Want};
+use super::sector::{SectorKey, fill};
+use super::shared::Shared;
+use crate::device::sim::SECTOR_BYTES;
+use crate::request::{Buf, Completion, Failure, Op, Request, buffer_bytes};
+use crate::units::{BLOCK_BYTES, ClientId, CoreId, VolumeId, VolumeOffset};
+
+/// A client: its connection ends at one core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Whose requests.
+    pub client: ClientId,
+    /// Where they arrive.
+    pub core: CoreId,
+}
+
+/// The connections of whoever audits.
+const AUDITOR: Connection = Connection { client: ClientId::new(0), core: CoreId::new(0) };
+
+impl Connection {
+    fn at(self, core: CoreId) -> Self {
+        Self { core, ..self }
+    }
+}
 
 /// A request that has not ended.
 #[derive(Debug)]
 struct Sent {
-    op: Op,
-    fua: bool,
-    volume: VolumeId,
-    /// First sector and how many.
-    sectors: (u64, u64),
+    want: Want,
     /// Histories at the start of a read.
     marks: Vec<usize>,
     /// What a flush covers.
@@ -26,46 +42,34 @@ struct Sent {
     core: CoreId,
     /// A read after a restart: what it finds becomes the truth.
     audit: bool,
-    /// It began while a block in its range was rotten.
-    rotten: bool,
+    /// A device has returned bytes of its blocks that a fault had changed.
+    excused: bool,
 }
 
 /// The clients of a world.
 #[derive(Debug, Default)]
 pub struct Clients {
-    sent: HashMap<u64, Sent>,
+    sent: FxHashMap<u64, Sent>,
     next_tag: u64,
     /// Requests that ended well.
     pub completed: u64,
     /// Requests that found the pool full.
     pub no_space: u64,
-    /// Requests that a failed device ended.
+    /// Requests that a failed device or a fault ended.
     pub failed: u64,
-    /// Blocks of volumes whose stored bytes are rotten.
-    pub bad: BTreeSet<(VolumeId, u64)>,
-    /// Devices fail operations.
-    pub faulty: bool,
-    /// A device may have lost completed writes.
-    pub degraded: bool,
-}
-
-/// Where clients write.
-#[derive(Clone, Debug)]
-pub struct Playground {
-    /// Volumes and their sizes.
-    pub volumes: Vec<(VolumeId, u64)>,
-    /// Starts of the regions that get most requests, in bytes.
-    pub hot: Vec<u64>,
-    /// What kind of requests there are.
-    pub regime: Regime,
+    /// A device has failed an operation in this life of the process.
+    pub failing: bool,
+    /// Devices lie, and it may show: every error is believed.
+    pub distrusting: bool,
+    /// Discards that a fault ended.
+    pub failed_discards: u64,
+    /// The last blocks that a device got wrong: chance alone comes back to them too rarely.
+    pub wrong: VecDeque<(VolumeId, u64)>,
+    /// Blocks that an audit could not read as part of a larger request.
+    pub again: Vec<(VolumeId, u64)>,
 }
 
 impl Clients {
-    /// No requests yet. `faulty`: devices will fail operations.
-    pub fn new(faulty: bool) -> Self {
-        Self { faulty, ..Self::default() }
-    }
-
     /// Requests under way.
     pub fn in_flight(&self) -> usize {
         self.sent.len()
@@ -74,71 +78,82 @@ impl Clients {
     /// The process is gone, and with it all requests.
     pub fn forget(&mut self) {
         self.sent.clear();
+        self.failing = false;
     }
 
-    /// A random request for a client on `core`; `None` if it would not be allowed now.
-    pub fn make(
+    /// A device has returned wrong bytes of these blocks of a volume.
+    pub fn excuse(&mut self, volume: VolumeId, sectors: &std::ops::Range<u64>) {
+        self.wrong.push_front((volume, sectors.start / PER_BLOCK));
+        self.wrong.truncate(4);
+        for sent in self.sent.values_mut().filter(|sent| sent.want.volume == volume) {
+            let range = sent.want.range();
+            // Partly written blocks are read whole.
+            let (start, end) = (range.start / PER_BLOCK, range.end.div_ceil(PER_BLOCK));
+            sent.excused |= start * PER_BLOCK < sectors.end && sectors.start < end * PER_BLOCK;
+        }
+    }
+
+    /// A request over a connection; `None` if it would not be allowed now, or finds no memory.
+    pub fn send(
         &mut self,
-        rng: &mut Rng,
-        playground: &Playground,
-        core: CoreId,
+        want: Want,
+        from: Connection,
         oracle: &mut Oracle,
         shared: &mut Shared,
     ) -> Option<Request> {
-        let hot = playground.hot[rng.index(playground.hot.len())];
-        if let Some((op, fua, offset, length)) = playground.regime.request(rng, hot) {
-            let (volume, size) = playground.volumes[0];
-            let length = length.min(size.checked_sub(offset)?);
-            return self.range(op, fua, volume, offset, length, core, oracle, shared);
+        let Want { op, volume, .. } = want;
+        let changes = !matches!(op, Op::Read | Op::Flush);
+        if changes && oracle.is_busy(volume, want.range()) {
+            return None;
         }
-        let (volume, size) = playground.volumes[rng.index(playground.volumes.len())];
-        let op = match rng.below(20) {
-            0..=8 => Op::Write,
-            9..=15 => Op::Read,
-            16..=17 => Op::Flush,
-            18 => Op::Discard,
-            _ => Op::WriteZeroes,
+        let length = u32::try_from(want.sectors.1 * SECTOR_BYTES as u64).expect("a window");
+        let offset = want.sectors.0 * SECTOR_BYTES as u64;
+        let buf = match op {
+            Op::Read | Op::Write => Some(shared.alloc(from.core, buffer_bytes(offset, length))?),
+            _ => None,
         };
-        if op == Op::Flush {
-            return Some(self.flush(volume, core, oracle));
+        let (core, audit, excused) = (from.core, false, false);
+        let mut sent = Sent { want, marks: Vec::new(), covered: Vec::new(), core, audit, excused };
+        match op {
+            Op::Flush => sent.covered = oracle.flush_begins(volume),
+            Op::Read => {
+                let mark = |sector| oracle.mark(SectorKey { volume, sector });
+                sent.marks = want.range().map(mark).collect();
+            }
+            _ => set_values(&want, buf.as_ref(), oracle, shared),
         }
-        let sector = SECTOR_BYTES as u64;
-        let mut offset = hot + rng.below(128) * sector;
-        let mut length = match rng.below(8) {
-            0..=2 => BLOCK_BYTES as u64,
-            3..=5 => (1 + rng.below(12)) * sector,
-            6 => (1 + rng.below(64)) * BLOCK_BYTES as u64,
-            _ => (1 + rng.below(256)) * sector,
-        };
-        if rng.one_in(3) {
-            offset -= offset % BLOCK_BYTES as u64;
-        }
-        if op == Op::Discard && rng.one_in(4) {
-            offset = hot / SEGMENT_BYTES * SEGMENT_BYTES + rng.below(60) * WINDOW_BYTES;
-            length = WINDOW_BYTES;
-        }
-        length = length.min(WINDOW_BYTES - offset % WINDOW_BYTES).min(size.checked_sub(offset)?);
-        self.range(op, rng.one_in(8), volume, offset, length, core, oracle, shared)
+        self.next_tag += 1;
+        self.sent.insert(self.next_tag, sent);
+        Some(Request {
+            tag: self.next_tag,
+            client: from.client,
+            volume,
+            op,
+            fua: want.fua && changes,
+            offset: VolumeOffset::new(offset),
+            length,
+            buf,
+        })
     }
 
-    /// Reads one block, or the part of it before the volume's end, after a restart.
+    /// Reads blocks, or the part of them before the volume's end, after a restart.
     pub fn audit(
         &mut self,
         volume: VolumeId,
-        block: u64,
+        blocks: std::ops::Range<u64>,
         size: u64,
         core: CoreId,
         shared: &mut Shared,
-    ) -> Option<Request> {
-        let offset = block * BLOCK_BYTES as u64;
-        let oracle = &mut Oracle::default();
-        let length = (BLOCK_BYTES as u64).min(size - offset);
-        let request = self.range(Op::Read, false, volume, offset, length, core, oracle, shared)?;
+    ) -> Request {
+        let (start, end) = (blocks.start * BLOCK_BYTES as u64, blocks.end * BLOCK_BYTES as u64);
+        let want = Want::bytes(Op::Read, false, volume, start, end.min(size) - start);
+        let request = self.send(want, AUDITOR.at(core), &mut Oracle::default(), shared);
+        let request = request.expect("memory for a few blocks");
         self.sent.get_mut(&request.tag).expect("just sent").audit = true;
-        Some(request)
+        request
     }
 
-    /// Discards a range.
+    /// Discards a range of bytes, with nothing else under way there.
     pub fn discard(
         &mut self,
         volume: VolumeId,
@@ -147,142 +162,39 @@ impl Clients {
         oracle: &mut Oracle,
         shared: &mut Shared,
     ) -> Request {
-        self.range(Op::Discard, false, volume, range.0, range.1, core, oracle, shared)
-            .expect("a discard needs no memory, and nothing else is under way")
+        let want = Want::bytes(Op::Discard, false, volume, range.0, range.1);
+        self.send(want, AUDITOR.at(core), oracle, shared).expect("a discard needs no memory")
     }
 
     /// A flush of a volume.
-    pub fn flush(&mut self, volume: VolumeId, core: CoreId, oracle: &Oracle) -> Request {
-        let covered = oracle.flush_begins(volume);
-        self.send(
-            Sent {
-                op: Op::Flush,
-                fua: false,
-                volume,
-                sectors: (0, 0),
-                marks: Vec::new(),
-                covered,
-                core,
-                audit: false,
-                rotten: false,
-            },
-            None,
-        )
-    }
-
-    fn send(&mut self, sent: Sent, buf: Option<crate::request::Buf>) -> Request {
-        self.next_tag += 1;
-        let sector = SECTOR_BYTES as u64;
-        let request = Request {
-            tag: self.next_tag,
-            client: ClientId::new(1),
-            volume: sent.volume,
-            op: sent.op,
-            fua: sent.fua,
-            offset: VolumeOffset::new(sent.sectors.0 * sector),
-            length: u32::try_from(sent.sectors.1 * sector).expect("a window"),
-            buf,
-        };
-        self.sent.insert(self.next_tag, sent);
-        request
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one private step shared by two callers")]
-    fn range(
+    pub fn flush(
         &mut self,
-        op: Op,
-        fua: bool,
         volume: VolumeId,
-        offset: u64,
-        length: u64,
         core: CoreId,
         oracle: &mut Oracle,
         shared: &mut Shared,
-    ) -> Option<Request> {
-        let sectors = (offset / SECTOR_BYTES as u64, length / SECTOR_BYTES as u64);
-        let range = sectors.0..sectors.0 + sectors.1;
-        let changes = op != Op::Read;
-        if changes && oracle.is_busy(volume, range.clone()) {
-            return None;
-        }
-        let buf = if matches!(op, Op::Read | Op::Write) {
-            let short = u32::try_from(length).expect("a window");
-            Some(shared.alloc(core, buffer_bytes(offset, short))?)
-        } else {
-            None
-        };
-        let head = usize::try_from(offset % BLOCK_BYTES as u64).expect("below a block");
-        let mut marks = Vec::new();
-        for (at, sector) in range.enumerate() {
-            let key = SectorKey { volume, sector };
-            if !changes {
-                marks.push(oracle.mark(key));
-                continue;
-            }
-            let value = oracle.send(key, op != Op::Write);
-            if let Some(buf) = &buf {
-                let at = buf.mem().plus(head + at * SECTOR_BYTES);
-                fill(key, value, shared.bytes_mut(at, SECTOR_BYTES));
-            }
-        }
-        let fua = fua && changes;
-        let rotten = self.touches_bad(volume, sectors);
-        let covered = Vec::new();
-        let sent = Sent { op, fua, volume, sectors, marks, covered, core, audit: false, rotten };
-        Some(self.send(sent, buf))
+    ) -> Request {
+        let want = Want::bytes(Op::Flush, false, volume, 0, 0);
+        self.send(want, AUDITOR.at(core), oracle, shared).expect("a flush needs no memory")
     }
 
-    fn touches_bad(&self, volume: VolumeId, sectors: (u64, u64)) -> bool {
-        let per_block = (BLOCK_BYTES / SECTOR_BYTES) as u64;
-        let end = (sectors.0 + sectors.1).div_ceil(per_block);
-        let range = (volume, sectors.0 / per_block)..(volume, end);
-        sectors.1 > 0 && self.bad.range(range).next().is_some()
-    }
-
-    /// Blocks that were changed as a whole are rotten no more.
-    fn heal(&mut self, sent: &Sent) {
-        let per_block = (BLOCK_BYTES / SECTOR_BYTES) as u64;
-        if matches!(sent.op, Op::Write | Op::Discard | Op::WriteZeroes) {
-            let first = sent.sectors.0.div_ceil(per_block);
-            for block in first..(sent.sectors.0 + sent.sectors.1) / per_block {
-                self.bad.remove(&(sent.volume, block));
-            }
-        }
-    }
-
-    /// A request has ended: checks it and gives its buffer back.
+    /// A request has ended: checks it and gives its buffer back. Returns what it was.
     pub fn complete(
         &mut self,
         completion: Completion,
         oracle: &mut Oracle,
         shared: &mut Shared,
-    ) -> Result<(), Violation> {
+    ) -> Result<Want, Broken> {
         let sent = self.sent.remove(&completion.tag).expect("a request ends once");
-        let ok = completion.result.is_ok();
-        let rotten = sent.rotten;
-        match completion.result {
-            Ok(()) => self.completed += 1,
-            Err(Failure::NoSpace) => self.no_space += 1,
-            // A core that knows of a shrunk or deleted volume already, or of a grown one not yet.
-            Err(Failure::OutOfRange) if !sent.audit => {}
-            Err(Failure::Device) if self.faulty && !sent.audit => self.failed += 1,
-            Err(Failure::Media) if rotten || self.degraded => self.failed += 1,
-            Err(failure) => panic!("{sent:?} failed: {failure}"),
-        }
-        assert!(!(sent.audit && rotten && ok), "rotten bytes were returned as good: {sent:?}");
-        if ok {
-            self.heal(&sent);
-        }
-        let range = sent.sectors.0..sent.sectors.0 + sent.sectors.1;
-        let first = sent.sectors.0 * SECTOR_BYTES as u64 % BLOCK_BYTES as u64;
-        let head = usize::try_from(first).expect("below a block");
-        let volume = sent.volume;
-        match sent.op {
+        self.count(&sent, completion.result)?;
+        let Want { op, volume, fua, .. } = sent.want;
+        let (range, ok) = (sent.want.range(), completion.result.is_ok());
+        match op {
             Op::Read if ok => {
                 let buf = completion.buf.as_ref().expect("a read has a buffer");
                 for (at, sector) in range.enumerate() {
                     let key = SectorKey { volume, sector };
-                    let place = buf.mem().plus(head + at * SECTOR_BYTES);
+                    let place = buf.mem().plus(sent.want.head() + at * SECTOR_BYTES);
                     let bytes = &*shared.bytes_mut(place, SECTOR_BYTES);
                     if sent.audit {
                         oracle.check_restarted(key, bytes)?;
@@ -293,12 +205,49 @@ impl Clients {
             }
             Op::Flush if ok => oracle.flush_ends(&sent.covered),
             Op::Read | Op::Flush | Op::Status => {}
-            _ => range.for_each(|sector| oracle.sent(SectorKey { volume, sector }, ok, sent.fua)),
+            _ => range.for_each(|sector| oracle.sent(SectorKey { volume, sector }, ok, fua)),
         }
         if let Some(buf) = completion.buf {
             assert_eq!(buf.arena, sent.core.get(), "a buffer comes home");
             shared.free(buf);
         }
+        Ok(sent.want)
+    }
+
+    /// Counts the outcome; an error if nothing explains a failure.
+    fn count(&mut self, sent: &Sent, result: Result<(), Failure>) -> Result<(), Broken> {
+        let Want { op, volume, .. } = sent.want;
+        match result {
+            Ok(()) => self.completed += 1,
+            Err(Failure::NoSpace) => self.no_space += 1,
+            // A core that knows of a shrunk or deleted volume already, or of a grown one not yet.
+            Err(Failure::OutOfRange) if !sent.audit => {}
+            Err(Failure::Device) if self.failing => self.failed += 1,
+            Err(Failure::Media) if sent.excused => self.failed += 1,
+            Err(Failure::Media | Failure::Device) if self.distrusting => self.failed += 1,
+            Err(failure) => {
+                let std::ops::Range { start: first, end } = sent.want.range();
+                return Err(Broken::Failed { op, volume, first, end, failure });
+            }
+        }
+        self.failed_discards += u64::from(op == Op::Discard && result.is_err());
+        if sent.audit && result.is_err() && sent.want.sectors.1 > PER_BLOCK {
+            let range = sent.want.range();
+            let blocks = range.start / PER_BLOCK..range.end.div_ceil(PER_BLOCK);
+            self.again.extend(blocks.map(|block| (volume, block)));
+        }
         Ok(())
+    }
+}
+
+/// Gives each sector of a change its value, and writes the values where there are bytes.
+fn set_values(want: &Want, buf: Option<&Buf>, oracle: &mut Oracle, shared: &mut Shared) {
+    for (at, sector) in want.range().enumerate() {
+        let key = SectorKey { volume: want.volume, sector };
+        let value = oracle.send(key, want.op != Op::Write);
+        if let Some(buf) = buf {
+            let place = buf.mem().plus(want.head() + at * SECTOR_BYTES);
+            fill(key, value, shared.bytes_mut(place, SECTOR_BYTES));
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! edge is discarded and the segments behind it are dropped; the catalog
 //! records the end. A crash anywhere in between is finished after the restart.
 
+use super::core::Asked;
+use super::plan::Fault;
 use super::regime::Regime;
 use super::shared::{CONTROL, SimPool};
 use super::world::World;
@@ -12,7 +14,6 @@ use crate::device::sim::SECTOR_BYTES;
 use crate::table::sink::Done;
 use crate::units::{BLOCK_BYTES, SEGMENT_BYTES, VolumeId};
 use crate::volume::catalog::{Catalog, CatalogError, DELETING, NewVolume, TRIMMING};
-use crate::volume::composer::Message;
 use crate::volume::placement::core_of;
 use crate::volume::trim::{edge_parts, first_segment_behind};
 
@@ -38,9 +39,9 @@ impl World {
     pub(super) fn control(&mut self, new_work: bool) {
         let done = std::mem::take(&mut self.shared.control);
         let failed = done.iter().any(|done| done.result.is_err());
-        let mixed = self.playground.regime == Regime::Mixed;
+        let wanted = self.plan.regime == Regime::Mixed && self.exists(Fault::Volumes);
         match self.job {
-            Job::Idle if new_work && mixed && self.rng.one_in(4) && !self.halted => {
+            Job::Idle if new_work && wanted && self.rng.one_in(4) && !self.halted => {
                 self.begin_job();
             }
             Job::Idle => {}
@@ -157,8 +158,7 @@ impl World {
         self.job = Job::Edge(id, parts.len());
         for (slice, part) in parts {
             let core = core_of(slice, u8::try_from(self.cores.len()).expect("few"));
-            let row = &mut self.shared.mail[usize::from(core.get())];
-            row[0].push_back(Message::Part(slice, part));
+            self.cores[usize::from(core.get())].ask(Asked::Part(slice, part));
         }
     }
 
@@ -172,22 +172,16 @@ impl World {
             return;
         }
         if std::mem::take(&mut self.edge_failed) {
-            // A full pool: again, once there is space. A failed device: after a restart.
-            self.halted = self.faulty;
-            self.job = if self.faulty { Job::Idle } else { Job::Settling(Some(id)) };
+            // A full pool: again, once there is space. A failed device or block: after a restart.
+            self.halted = self.clients.failing || self.rots();
+            self.job = if self.halted { Job::Idle } else { Job::Settling(Some(id)) };
             return;
         }
         let record = self.catalog().get(id).expect("it is being trimmed");
         let from = if record.flags & DELETING != 0 { 0 } else { record.size_bytes };
-        let ready = self.cores.iter().all(|core| core.table.can_submit());
-        if !ready {
-            return;
-        }
         self.job = Job::Dropping(id, self.cores.len());
         for core in 0..self.cores.len() {
-            self.with_core(core, |core, sink| {
-                core.table.drop_range(id, first_segment_behind(from), ORIGIN, sink);
-            });
+            self.cores[core].ask(Asked::Drop(id, first_segment_behind(from), ORIGIN));
         }
     }
 
@@ -200,7 +194,7 @@ impl World {
         }
         self.job = Job::Idle;
         if std::mem::take(&mut self.edge_failed) {
-            assert!(self.faulty, "a trim fails only where devices do");
+            assert!(self.clients.failing, "a trim fails only where devices do");
             self.halted = true;
             return;
         }
@@ -232,8 +226,8 @@ impl World {
 
     /// What lies behind `size` of a volume is gone; reads of it later must find zeros.
     fn forget(&mut self, id: VolumeId, size: u64) {
-        for key in self.oracle.forget(id, size.div_ceil(SECTOR_BYTES as u64)) {
-            self.ghosts.insert((id, key.sector * SECTOR_BYTES as u64 / BLOCK_BYTES as u64));
+        for block in self.oracle.forget(id, size.div_ceil(SECTOR_BYTES as u64)) {
+            self.ghosts.insert((id, block));
         }
     }
 

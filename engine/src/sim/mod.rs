@@ -1,30 +1,60 @@
 //! The deterministic simulator: whole cores over simulated disks, one seed.
 //!
-//! Cores run the real composer, table, journal, catalog and recovery; only
-//! disks, clock, memory and clients are simulated. The [`oracle`] knows for
-//! every sector which values may be read, live, after the death of the process
-//! and after a power cut. Some worlds are short of space, some have devices
-//! that fail operations, in some bits rot, some dwell on one situation ([`regime`]). A run is a pure function of its seed.
+//! Cores run the real composer, table, journal, catalog and recovery, and
+//! exchange messages through the real rings with the real wake handshake; only
+//! disks, clock, memory, sockets and clients are simulated. A step is one turn
+//! of one core, one device operation, one message, one request, chosen at
+//! random ([`turn`]). The [`oracle`] knows for every sector which values may be
+//! read, live, after the death of the process and after a power cut; a request
+//! may fail only where something was done that explains it ([`faults`]). Some
+//! worlds dwell on one situation ([`regime`]).
+//!
+//! A run is a pure function of its [`plan`]. One that fails is made smaller
+//! while it fails in the same way ([`shrink`]), then made again with its
+//! history kept ([`trace`]). Many seeds run side by side ([`campaign`]).
+
+#![forbid(unsafe_code)]
 
 mod audit;
-pub mod client;
+mod broken;
+pub mod campaign;
+mod client;
 mod control;
+mod core;
+mod describe;
+mod examine;
 mod faults;
-pub mod oracle;
-pub mod regime;
+mod oracle;
+mod outcome;
+pub mod plan;
+mod playground;
+mod pool_io;
+mod regime;
 mod restart;
+mod sector;
 pub mod shared;
-pub mod world;
+pub mod shrink;
+mod sleep;
+#[cfg(test)]
+mod tests;
+pub mod trace;
+mod turn;
+mod world;
 
-pub use world::{Outcome, run};
+pub use broken::Broken;
+pub use outcome::Outcome;
+pub use plan::Plan;
+pub use trace::Trace;
+pub use world::run;
 
 /// The disks and sizes of a pool after some work, stopped cleanly.
 #[cfg(test)]
 pub(crate) fn stopped_pool(seed: u64) -> (Vec<crate::device::sim::SimDisk>, Vec<u64>) {
-    let mut world = world::World::new(seed);
-    world.rots = false;
+    let plan =
+        [plan::Fault::Full, plan::Fault::Refusals].into_iter().fold(Plan::of(seed), Plan::without);
+    let mut world = world::World::new(plan, Trace::default()).expect("no promise is broken");
     world.auditing = true;
-    for _ in 0..4_000 {
+    for _ in 0..8_000 {
         world.step(true).expect("no promise is broken");
     }
     world.stop().expect("no promise is broken");

@@ -5,25 +5,23 @@
 //! Live reads may see the last completed value or a later one; after the death
 //! of the process the same; after a power cut the last flushed value or a
 //! later one. What is read after a restart is durable: it is the new beginning.
+//! If a device has lied about a flush, after a power cut any value ever written
+//! may be there, or none; never another sector's.
 
-use std::collections::BTreeMap;
+use rustc_hash::FxHashMap;
+use smallvec::{SmallVec, smallvec};
 
+use super::playground::PER_BLOCK;
+use super::sector::{SectorKey, Violation, value_of};
 use crate::device::sim::SECTOR_BYTES;
-use crate::units::VolumeId;
-
-/// A sector of a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SectorKey {
-    /// The volume.
-    pub volume: VolumeId,
-    /// Number of the 512-byte sector.
-    pub sector: u64,
-}
+use crate::units::{BLOCK_BYTES, VolumeId};
 
 #[derive(Clone, Debug)]
 struct Sector {
     /// Values in the order in which they were sent; the first is where it began.
-    values: Vec<u64>,
+    values: SmallVec<[u64; 2]>,
+    /// Values before the beginning, in worlds with lying devices.
+    past: Vec<u64>,
     /// The last completed one.
     done: usize,
     /// The last flushed one.
@@ -34,72 +32,60 @@ struct Sector {
 
 impl Default for Sector {
     fn default() -> Self {
-        Self { values: vec![0], done: 0, floor: 0, busy: false }
+        Self { values: smallvec![0], past: Vec::new(), done: 0, floor: 0, busy: false }
     }
 }
 
-/// A broken promise.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("volume {} sector {}: read {got}, may be one of {allowed:?} ({when})", key.volume, key.sector)]
-pub struct Violation {
-    /// Where.
-    pub key: SectorKey,
-    /// What was read, as a value or a description.
-    pub got: String,
-    /// What it could have been.
-    pub allowed: Vec<u64>,
-    /// In which situation.
-    pub when: &'static str,
+/// The sectors of one block; those never written are `None`.
+#[derive(Debug, Default)]
+struct Block {
+    sectors: [Option<Box<Sector>>; BLOCK_BYTES / SECTOR_BYTES],
+    /// Listed among the blocks that may hold something not flushed.
+    listed: bool,
 }
+
+type BlockKey = (VolumeId, u64);
 
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Oracle {
-    sectors: BTreeMap<SectorKey, Sector>,
+    blocks: FxHashMap<BlockKey, Block>,
+    /// Blocks that may hold something completed and not flushed.
+    dirty: Vec<BlockKey>,
     next: u64,
-}
-
-/// Writes the sector's bytes for a value: value, volume and sector number, repeated.
-pub fn fill(key: SectorKey, value: u64, out: &mut [u8]) {
-    assert_eq!(out.len(), SECTOR_BYTES);
-    if value == 0 {
-        return out.fill(0);
-    }
-    for chunk in out.chunks_exact_mut(32) {
-        chunk[..8].copy_from_slice(&value.to_le_bytes());
-        chunk[8..16].copy_from_slice(&u64::from(key.volume.get()).to_le_bytes());
-        chunk[16..24].copy_from_slice(&key.sector.to_le_bytes());
-        chunk[24..].copy_from_slice(&(!value).to_le_bytes());
-    }
-}
-
-/// The value that a sector's bytes stand for, or what is wrong with them.
-pub fn value_of(key: SectorKey, bytes: &[u8]) -> Result<u64, String> {
-    if bytes.iter().all(|byte| *byte == 0) {
-        return Ok(0);
-    }
-    let value = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
-    let mut expected = [0; SECTOR_BYTES];
-    fill(key, value, &mut expected);
-    if bytes == expected {
-        return Ok(value);
-    }
-    Err(format!("foreign or torn bytes {:02x?}…", &bytes[..32]))
+    /// Devices lie in this world: remember every value.
+    keeps_past: bool,
+    /// A lie may have come to light: any value ever written is possible.
+    distrusts: bool,
 }
 
 impl Oracle {
+    /// An oracle for a world whose devices may lie about flushes.
+    pub fn keeping_past() -> Self {
+        Self { keeps_past: true, ..Self::default() }
+    }
+
+    fn sector(&self, key: SectorKey) -> Option<&Sector> {
+        let block = self.blocks.get(&(key.volume, key.sector / PER_BLOCK))?;
+        block.sectors[within(key)].as_deref()
+    }
+
+    fn sector_mut(&mut self, key: SectorKey) -> Option<&mut Sector> {
+        let block = self.blocks.get_mut(&(key.volume, key.sector / PER_BLOCK))?;
+        block.sectors[within(key)].as_deref_mut()
+    }
+
     /// True if a request already changes one of the sectors.
-    pub fn is_busy(&self, volume: VolumeId, sectors: std::ops::Range<u64>) -> bool {
-        let range =
-            SectorKey { volume, sector: sectors.start }..SectorKey { volume, sector: sectors.end };
-        self.sectors.range(range).any(|(_, sector)| sector.busy)
+    pub fn is_busy(&self, volume: VolumeId, mut sectors: std::ops::Range<u64>) -> bool {
+        sectors.any(|sector| self.sector(SectorKey { volume, sector }).is_some_and(|s| s.busy))
     }
 
     /// A request that sets a sector is sent; the value it writes. `zero`: it writes zeros.
     pub fn send(&mut self, key: SectorKey, zero: bool) -> u64 {
         self.next += 1;
         let value = if zero { 0 } else { self.next };
-        let sector = self.sectors.entry(key).or_default();
+        let block = self.blocks.entry((key.volume, key.sector / PER_BLOCK)).or_default();
+        let sector = block.sectors[within(key)].get_or_insert_default();
         assert!(!sector.busy);
         sector.values.push(value);
         sector.busy = true;
@@ -108,52 +94,78 @@ impl Oracle {
 
     /// The request that sets a sector has ended.
     pub fn sent(&mut self, key: SectorKey, ok: bool, durable: bool) {
+        let at = (key.volume, key.sector / PER_BLOCK);
         // Forgotten with its volume's end.
-        let Some(sector) = self.sectors.get_mut(&key) else { return };
+        let Some(block) = self.blocks.get_mut(&at) else { return };
+        let Some(sector) = block.sectors[within(key)].as_deref_mut() else { return };
         sector.busy = false;
-        if ok {
-            sector.done = sector.values.len() - 1;
+        if !ok {
+            return;
         }
-        if ok && durable {
+        sector.done = sector.values.len() - 1;
+        if durable {
             sector.floor = sector.done;
+        } else if !std::mem::replace(&mut block.listed, true) {
+            self.dirty.push(at);
         }
     }
 
     /// A position in a sector's history, for a read that begins now.
     pub fn mark(&self, key: SectorKey) -> usize {
-        self.sectors.get(&key).map_or(0, |sector| sector.done)
+        self.sector(key).map_or(0, |sector| sector.done)
     }
 
     /// A read that began at `mark` has returned `bytes`.
     pub fn check_live(&self, key: SectorKey, mark: usize, bytes: &[u8]) -> Result<(), Violation> {
-        let fresh = Sector::default();
-        let sector = self.sectors.get(&key).unwrap_or(&fresh);
-        self.check(key, &sector.values[mark..], bytes, "live").map(drop)
+        let (values, past) = self.known(key);
+        self.check(key, &values[mark..], past, bytes, "live").map(drop)
+    }
+
+    fn known(&self, key: SectorKey) -> (&[u64], &[u64]) {
+        self.sector(key).map_or((&[0], &[]), |s| (s.values.as_slice(), s.past.as_slice()))
     }
 
     fn check(
         &self,
         key: SectorKey,
         allowed: &[u64],
+        past: &[u64],
         bytes: &[u8],
         when: &'static str,
     ) -> Result<u64, Violation> {
         let violation = |got| Violation { key, got, allowed: allowed.to_vec(), when };
         let value = value_of(key, bytes).map_err(violation)?;
-        if allowed.contains(&value) { Ok(value) } else { Err(violation(value.to_string())) }
+        let excused = self.distrusts && (value == 0 || past.contains(&value));
+        let known = excused || allowed.contains(&value);
+        if known { Ok(value) } else { Err(violation(value.to_string())) }
     }
 
     /// The completed, not yet flushed sectors of a volume, for a flush that begins now.
-    pub fn flush_begins(&self, volume: VolumeId) -> Vec<(SectorKey, usize)> {
-        let range = SectorKey { volume, sector: 0 }..=SectorKey { volume, sector: u64::MAX };
-        let dirty = self.sectors.range(range).filter(|(_, sector)| sector.done > sector.floor);
-        dirty.map(|(key, sector)| (*key, sector.done)).collect()
+    pub fn flush_begins(&mut self, volume: VolumeId) -> Vec<(SectorKey, usize)> {
+        let mut covered = Vec::new();
+        let Self { blocks, dirty, .. } = self;
+        dirty.retain(|at| {
+            let Some(block) = blocks.get_mut(at) else { return false };
+            let before = covered.len();
+            let mut open = false;
+            for (sector, number) in block.sectors.iter().zip(at.1 * PER_BLOCK..) {
+                let Some(sector) = sector.as_deref().filter(|s| s.done > s.floor) else { continue };
+                open = true;
+                if at.0 == volume {
+                    covered.push((SectorKey { volume, sector: number }, sector.done));
+                }
+            }
+            block.listed = open;
+            assert!(open || covered.len() == before);
+            open
+        });
+        covered
     }
 
     /// That flush has succeeded.
     pub fn flush_ends(&mut self, covered: &[(SectorKey, usize)]) {
         for (key, done) in covered {
-            if let Some(sector) = self.sectors.get_mut(key) {
+            if let Some(sector) = self.sector_mut(*key) {
                 sector.floor = sector.floor.max(*done);
             }
         }
@@ -161,44 +173,70 @@ impl Oracle {
 
     /// The process is gone: nothing is under way any more.
     pub fn restart(&mut self, power_cut: bool) {
-        for sector in self.sectors.values_mut() {
-            sector.busy = false;
-            let keep = if power_cut { sector.floor } else { sector.done };
-            sector.values.drain(..keep);
-            sector.done = 0;
-            sector.floor = 0;
+        self.distrusts |= power_cut && self.keeps_past;
+        self.dirty.clear();
+        for block in self.blocks.values_mut() {
+            block.listed = false;
+            for sector in block.sectors.iter_mut().flatten() {
+                sector.busy = false;
+                let keep = if power_cut { sector.floor } else { sector.done };
+                let gone = sector.values.drain(..keep);
+                if self.keeps_past {
+                    sector.past.extend(gone);
+                }
+                sector.done = 0;
+                sector.floor = 0;
+            }
         }
     }
 
     /// What was read first after a restart; it is the sector's new beginning.
     pub fn check_restarted(&mut self, key: SectorKey, bytes: &[u8]) -> Result<(), Violation> {
-        let Some(sector) = self.sectors.get(&key) else {
-            return self.check(key, &[0], bytes, "never written").map(drop);
-        };
-        let value = self.check(key, &sector.values, bytes, "after restart")?;
-        self.sectors.insert(key, Sector { values: vec![value], ..Sector::default() });
+        let (values, past) = self.known(key);
+        let value = self.check(key, values, past, bytes, "after restart")?;
+        let keeps_past = self.keeps_past;
+        if let Some(sector) = self.sector_mut(key) {
+            let before = std::mem::replace(&mut sector.values, smallvec![value]);
+            if keeps_past {
+                sector.past.extend(before);
+            }
+        }
         Ok(())
     }
 
-    /// Sectors of a volume from `from` on exist no more: they begin again as zeros.
-    pub fn forget(&mut self, volume: VolumeId, from: u64) -> Vec<SectorKey> {
-        let range = SectorKey { volume, sector: from }..=SectorKey { volume, sector: u64::MAX };
-        let gone: Vec<_> = self.sectors.range(range).map(|(key, _)| *key).collect();
-        for key in &gone {
-            self.sectors.remove(key);
-        }
+    /// Sectors of a volume from `from` on exist no more: they begin again as zeros. Returns the
+    /// blocks that held some.
+    pub fn forget(&mut self, volume: VolumeId, from: u64) -> Vec<u64> {
+        let mut gone = Vec::new();
+        self.blocks.retain(|(of, number), block| {
+            if *of != volume || (number + 1) * PER_BLOCK <= from {
+                return true;
+            }
+            gone.push(*number);
+            let keep = usize::try_from(from.saturating_sub(number * PER_BLOCK)).expect("small");
+            block.sectors[keep..].fill_with(|| None);
+            keep > 0
+        });
+        gone.sort_unstable();
         gone
     }
 
     /// The volumes with known sectors.
     pub fn volumes(&self) -> Vec<VolumeId> {
-        let mut volumes: Vec<_> = self.sectors.keys().map(|key| key.volume).collect();
+        let mut volumes: Vec<_> = self.blocks.keys().map(|(volume, _)| *volume).collect();
+        volumes.sort_unstable();
         volumes.dedup();
         volumes
     }
 
-    /// All sectors ever written.
-    pub fn keys(&self) -> Vec<SectorKey> {
-        self.sectors.keys().copied().collect()
+    /// All blocks with sectors ever written, in order.
+    pub fn blocks(&self) -> Vec<(VolumeId, u64)> {
+        let mut blocks: Vec<_> = self.blocks.keys().copied().collect();
+        blocks.sort_unstable();
+        blocks
     }
+}
+
+fn within(key: SectorKey) -> usize {
+    usize::try_from(key.sector % PER_BLOCK).expect("below eight")
 }

@@ -3,15 +3,16 @@
 //! A regime narrows what clients do and bends what happens to it; every promise
 //! is checked as everywhere else.
 
-use super::oracle::Violation;
-use super::world::{EPISODE_STEPS, World};
+use super::broken::Broken;
+use super::core::{Asked, core_id};
+use super::world::World;
 use crate::device::sim::Rng;
 use crate::format::journal_block::PAYLOAD_BYTES;
 use crate::request::Op;
 use crate::table::op::Token;
 use crate::table::sink::{Io, IoKind};
 use crate::table::slice::Commit;
-use crate::units::{BLOCK_BYTES, CoreId, SEGMENT_BYTES, WINDOW_BLOCKS, WINDOW_BYTES};
+use crate::units::{BLOCK_BYTES, SEGMENT_BYTES, WINDOW_BLOCKS, WINDOW_BYTES};
 
 /// What a world is made to come across.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +27,26 @@ pub enum Regime {
 }
 
 impl Regime {
+    /// Its name on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Regime::Mixed => "mixed",
+            Regime::CutGroups => "cut-groups",
+            Regime::SlowRoots => "slow-roots",
+        }
+    }
+
+    /// The one with that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let all = [Regime::Mixed, Regime::CutGroups, Regime::SlowRoots];
+        all.into_iter().find(|regime| regime.name() == name)
+    }
+
     /// One for a new world.
     pub(super) fn choose(rng: &mut Rng) -> Self {
         match rng.below(16) {
-            0 => Regime::CutGroups,
-            1 => Regime::SlowRoots,
+            0..=1 => Regime::CutGroups,
+            2 => Regime::SlowRoots,
             _ => Regime::Mixed,
         }
     }
@@ -45,8 +61,8 @@ impl Regime {
                 (0..16).map(|window| start + window * WINDOW_BYTES).collect()
             }
             Regime::SlowRoots => {
-                let first = segment();
-                if rng.one_in(2) { vec![first] } else { vec![first, rng.below(40) * SEGMENT_BYTES] }
+                let regions: Vec<_> = (0..3).map(|_| segment()).collect();
+                regions[..1 + rng.index(3)].to_vec()
             }
         }
     }
@@ -79,11 +95,12 @@ impl Regime {
 
 impl World {
     /// Work between two crashes.
-    pub(super) fn episode(&mut self) -> Result<(), Violation> {
-        let steps = match self.playground.regime {
-            Regime::Mixed => 50 + self.rng.below(EPISODE_STEPS),
+    pub(super) fn life(&mut self) -> Result<(), Broken> {
+        let most = self.plan.steps;
+        let steps = match self.plan.regime {
+            Regime::Mixed => most.div_ceil(8) + self.rng.below(most),
             Regime::CutGroups => return self.cut_a_group(),
-            Regime::SlowRoots => EPISODE_STEPS + self.rng.below(2 * EPISODE_STEPS),
+            Regime::SlowRoots => most / 2 + self.rng.below(most),
         };
         for _ in 0..steps {
             if self.dying {
@@ -95,30 +112,32 @@ impl World {
     }
 
     /// Lets a group outgrow a journal block, flushes, and stops while it is being written.
-    fn cut_a_group(&mut self) -> Result<(), Violation> {
+    fn cut_a_group(&mut self) -> Result<(), Broken> {
         let goal = PAYLOAD_BYTES * (1 + self.rng.index(3));
         let mut flushed = false;
-        for _ in 0..EPISODE_STEPS {
+        for _ in 0..self.plan.steps {
             self.step(true)?;
             let (load, writing) = self.largest_group();
-            if writing && self.rng.one_in(8) {
+            if writing && self.rng.one_in(2) {
                 break;
             }
             if load > goal && !flushed {
                 flushed = true;
                 let (volume, _) = self.playground.volumes[0];
-                let request = self.clients.flush(volume, CoreId::new(0), &self.oracle);
-                self.with_core(0, |core, sink| core.composer.submit(request, false, sink));
+                let (oracle, shared) = (&mut self.oracle, &mut self.shared);
+                let request = self.clients.flush(volume, core_id(0), oracle, shared);
+                self.cores[0].ask(Asked::Request(request, false));
             }
         }
         Ok(())
     }
 
-    /// Bytes of the largest pending group, and whether one of several blocks is being written.
+    /// Bytes of the largest pending group, and whether one of several blocks is being written
+    /// and whole in neither copy.
     fn largest_group(&self) -> (usize, bool) {
         let slices = self.cores.iter().flat_map(|core| core.table.slices());
         slices.fold((0, false), |(load, writing), slice| {
-            let cut = matches!(slice.journal.commit, Commit::Writing(_))
+            let cut = matches!(slice.journal.commit, Commit::Writing(2..))
                 && slice.log.committing().len() > PAYLOAD_BYTES;
             (load.max(slice.log.load()), writing || cut)
         })
@@ -128,7 +147,7 @@ impl World {
     pub(super) fn holds_back(&mut self, io: &Io) -> bool {
         let root = io.kind == IoKind::Write { fua: true }
             && matches!(Token::unpack(io.token), Token::Checkpoint(_));
-        let slow = self.playground.regime == Regime::SlowRoots && !self.auditing;
-        root && slow && !self.rng.one_in(2_000)
+        let slow = self.plan.regime == Regime::SlowRoots && !self.auditing;
+        root && slow && !self.rng.one_in(self.root_odds)
     }
 }

@@ -1,20 +1,19 @@
 //! What the simulated cores share: disks, arenas, space, and the way between them.
 
 use std::collections::VecDeque;
-use std::io;
 
+pub use super::pool_io::SimPool;
 use crate::core::buddy::Buddy;
-use crate::device::sim::{Rng, SimDisk};
-use crate::journal::recover::{IoError, PoolIo};
+use crate::device::sim::{Ended, How, Rng, SimDisk};
 use crate::pool::space_map::SpaceMap;
 use crate::request::{Buf, Completion};
 use crate::table::sink::{Done, Io, Mem, Sink};
-use crate::units::{BLOCK_BYTES, CoreId, DeviceId, DeviceOffset};
+use crate::units::{BLOCK_BYTES, CoreId, DeviceId};
 use crate::volume::composer::{Composer, Message, Outlet};
 
 /// Pages of a simulated core's arena: 40 MiB.
 const ARENA_PAGES: u32 = 10 * 1024;
-const POISON: u8 = 0xdb;
+const POISON: [u8; 32] = [0xdb; 32];
 
 /// One core's memory.
 #[derive(Debug)]
@@ -38,28 +37,49 @@ pub struct Shared {
     pub space: SpaceMap,
     /// Arenas, by core.
     pub arenas: Vec<SimArena>,
-    /// Messages under way, by receiver and sender.
-    pub mail: Vec<Vec<VecDeque<Message>>>,
+    /// Messages not yet in their ring, by sender and receiver.
+    pub leaving: Vec<Vec<VecDeque<Message>>>,
+    /// Messages of cores to themselves.
+    pub local: Vec<VecDeque<Message>>,
     /// Completions not yet seen by their client.
     pub completions: Vec<Completion>,
     /// Ends of what the control thread asked for.
     pub control: Vec<Done>,
+    /// Refuses memory and extents once in so many times; 0: never.
+    pub refuses: u64,
+    rng: Rng,
 }
 
 /// Origins of the control thread start with this byte.
 pub const CONTROL: u8 = 0xff;
 
 impl Shared {
-    /// Fresh memory and mailboxes for `cores` cores over existing disks.
-    pub fn new(disks: Vec<SimDisk>, space: SpaceMap, cores: u8) -> Self {
-        let row = || (0..cores).map(|_| VecDeque::new()).collect();
+    /// Mailboxes and memory for `cores` cores over existing disks. Memory of a dead process is
+    /// used again as it is: nobody may believe what it finds there.
+    pub fn new(
+        disks: Vec<SimDisk>,
+        space: SpaceMap,
+        cores: u8,
+        mut arenas: Vec<SimArena>,
+        rng: Rng,
+    ) -> Self {
+        for arena in &mut arenas {
+            arena.buddy = Buddy::new(ARENA_PAGES);
+        }
+        while arenas.len() < usize::from(cores) {
+            arenas.push(SimArena::new());
+        }
+        let queues = || (0..cores).map(|_| VecDeque::new()).collect();
         Self {
             disks,
             space,
-            arenas: (0..cores).map(|_| SimArena::new()).collect(),
-            mail: (0..cores).map(|_| row()).collect(),
+            arenas,
+            leaving: (0..cores).map(|_| queues()).collect(),
+            local: queues(),
             completions: Vec::new(),
             control: Vec::new(),
+            refuses: 0,
+            rng,
         }
     }
 
@@ -69,16 +89,16 @@ impl Shared {
         arenas[usize::from(io.mem.arena)].memory[start..start + io.bytes as usize].to_vec()
     }
 
-    /// Completes an operation of a disk.
-    pub fn complete_io(&mut self, disk: usize, at: usize) -> (Io, CoreId) {
+    /// Completes an operation of a disk: now its bytes move.
+    pub fn complete_io(&mut self, disk: usize, at: usize, how: How) -> Ended {
         let io = *self.disks[disk].peek(at);
         let start = usize::try_from(io.mem.byte).expect("an arena offset");
         let memory = &mut self.arenas[usize::from(io.mem.arena)].memory;
-        self.disks[disk].complete(at, &mut memory[start..start + io.bytes as usize])
+        self.disks[disk].complete(at, &mut memory[start..start + io.bytes as usize], how)
     }
 
     /// Fails an operation of a disk: a write may have happened in part.
-    pub fn fail_io(&mut self, disk: usize, at: usize, rng: &mut Rng) -> (Io, CoreId) {
+    pub fn fail_io(&mut self, disk: usize, at: usize, rng: &mut Rng) -> Ended {
         let bytes = Self::io_bytes(&self.arenas, self.disks[disk].peek(at));
         self.disks[disk].fail(at, &bytes, rng)
     }
@@ -96,11 +116,14 @@ impl Shared {
         Some(Buf { arena: core.get(), order, page })
     }
 
-    /// Frees a buffer and poisons it.
+    /// Frees a buffer and poisons a part of every sector: enough to break checksums and values.
     pub fn free(&mut self, buf: Buf) {
         let arena = &mut self.arenas[usize::from(buf.arena)];
         let start = buf.page as usize * BLOCK_BYTES;
-        arena.memory[start..start + buf.capacity()].fill(POISON);
+        let bytes = &mut arena.memory[start..start + buf.capacity()];
+        for sector in bytes.chunks_exact_mut(512) {
+            sector[..POISON.len()].copy_from_slice(&POISON);
+        }
         arena.buddy.free(buf.page, buf.order);
     }
 
@@ -108,6 +131,10 @@ impl Shared {
     pub fn bytes_mut(&mut self, at: Mem, len: usize) -> &mut [u8] {
         let start = usize::try_from(at.byte).expect("an arena offset");
         &mut self.arenas[usize::from(at.arena)].memory[start..start + len]
+    }
+
+    fn refuses_now(&mut self) -> bool {
+        self.refuses > 0 && self.rng.one_in(self.refuses)
     }
 }
 
@@ -121,7 +148,7 @@ pub struct SimSink<'a> {
 
 impl Sink for SimSink<'_> {
     fn alloc(&mut self, bytes: usize) -> Option<Buf> {
-        self.shared.alloc(self.core, bytes)
+        if self.shared.refuses_now() { None } else { self.shared.alloc(self.core, bytes) }
     }
     fn free(&mut self, buf: Buf) {
         assert_eq!(buf.arena, self.core.get(), "a core frees its own buffers");
@@ -156,7 +183,7 @@ impl Sink for SimSink<'_> {
         (map.free(), map.len())
     }
     fn claim_extent(&mut self) -> Option<u32> {
-        self.shared.space.extents.claim(0)
+        if self.shared.refuses_now() { None } else { self.shared.space.extents.claim(0) }
     }
     fn release_extent(&mut self, extent: u32) {
         self.shared.space.extents.release(extent);
@@ -178,66 +205,14 @@ impl Sink for SimSink<'_> {
 
 impl Outlet for SimSink<'_> {
     fn send(&mut self, to: CoreId, message: Message) {
-        let row = &mut self.shared.mail[usize::from(to.get())];
-        row[usize::from(self.core.get())].push_back(message);
+        let from = usize::from(self.core.get());
+        if to == self.core {
+            self.shared.local[from].push_back(message);
+        } else {
+            self.shared.leaving[from][usize::from(to.get())].push_back(message);
+        }
     }
     fn complete(&mut self, completion: Completion) {
         self.shared.completions.push(completion);
-    }
-}
-
-/// Synchronous access for making, opening and recovering; stops after a number of steps.
-pub struct SimPool<'a> {
-    /// The disks.
-    pub disks: &'a mut Vec<SimDisk>,
-    /// Steps left; `None`: no crash.
-    pub fuel: Option<u64>,
-    /// Chooses what an interrupted write leaves.
-    pub rng: &'a mut Rng,
-}
-
-impl SimPool<'_> {
-    fn burn(&mut self, device: DeviceId) -> Result<(), IoError> {
-        match &mut self.fuel {
-            Some(0) => Err(IoError { device, cause: io::Error::other("simulated crash") }),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl PoolIo for SimPool<'_> {
-    fn read(
-        &mut self,
-        device: DeviceId,
-        offset: DeviceOffset,
-        buf: &mut [u8],
-    ) -> Result<(), IoError> {
-        let first = offset.get() / BLOCK_BYTES as u64;
-        for (block, out) in (first..).zip(buf.chunks_exact_mut(BLOCK_BYTES)) {
-            self.disks[usize::from(device.get())].read_block(block, out);
-        }
-        Ok(())
-    }
-    fn write(&mut self, device: DeviceId, offset: DeviceOffset, buf: &[u8]) -> Result<(), IoError> {
-        let crash = self.burn(device);
-        let first = offset.get() / BLOCK_BYTES as u64;
-        for (block, bytes) in (first..).zip(buf.chunks_exact(BLOCK_BYTES)) {
-            if crash.is_ok() || self.rng.one_in(2) {
-                self.disks[usize::from(device.get())].write_block(block, bytes);
-            }
-        }
-        crash
-    }
-    fn flush(&mut self, device: DeviceId) -> Result<(), IoError> {
-        self.burn(device)?;
-        self.disks[usize::from(device.get())].flush();
-        Ok(())
-    }
-    fn devices(&self) -> u8 {
-        u8::try_from(self.disks.len()).expect("few disks")
     }
 }

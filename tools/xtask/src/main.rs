@@ -26,11 +26,11 @@ struct Cli {
 enum Task {
     /// Run every test; on Debian as root, install what they need first
     Test {
-        /// Install nothing, and simulate 50 crashes instead of 500
+        /// Install nothing, and run 200 seeds of the simulator instead of 2,000
         #[arg(long)]
         quick: bool,
     },
-    /// Run the crash simulator; options go to it, for example --seeds 500
+    /// Run the crash simulator: --seeds N [--from F] [--jobs J], or --seed S [--trace] [limits]
     Sim {
         /// Options of the simulator
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -81,7 +81,7 @@ fn sim(options: &[String]) -> Command {
 
 fn test(quick: bool) -> bool {
     packages::provide(!quick);
-    let seeds = if quick { "50" } else { "500" };
+    let seeds = if quick { "200" } else { "2000" };
     let mut steps = Steps::default();
     steps.add("format", cargo(&["fmt", "--all", "--check"]));
     let clippy =
