@@ -49,7 +49,7 @@ pub(super) fn read_span(
 }
 
 /// All fragments of a table that can be read.
-#[cfg(any(test, feature = "sim"))]
+#[cfg(test)]
 pub(crate) fn fragments(
     io: &mut dyn PoolIo,
     meta: &MetaLayout,

@@ -16,7 +16,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-#[cfg(any(test, feature = "sim"))]
+#[cfg(test)]
 pub(crate) use maps::fragments;
 pub use report::{Damage, Place, Report, What};
 pub use tables::{Depth, PendingLogs, check_pool};

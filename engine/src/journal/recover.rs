@@ -329,7 +329,9 @@ impl Reader<'_> {
             let mut roots = [None, None];
             for copy in 0..2 {
                 self.read(copy, at, &mut blocks[copy])?;
-                roots[copy] = Root::decode(&blocks[copy], self.id.pool, self.id.slice).ok();
+                let root = Root::decode(&blocks[copy], self.id.pool, self.id.slice).ok();
+                // One that strayed from the other position must not be mended into this one.
+                roots[copy] = root.filter(|root| root.sequence % 2 == which);
             }
             let sequence = |root: &Option<Root>| root.as_ref().map(|root| root.sequence);
             let newest = usize::from(sequence(&roots[1]) > sequence(&roots[0]));
