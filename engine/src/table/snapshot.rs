@@ -310,6 +310,10 @@ impl Table {
             self.request_commit(id, sink);
         }
         self.kick(id);
+        // Pieces of any slice may have waited for the room that the checkpoint makes.
+        if self.starved {
+            self.kick_all();
+        }
     }
 }
 
