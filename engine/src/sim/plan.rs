@@ -82,6 +82,7 @@ impl Plan {
             // What it waits for is built up over several lives.
             (Regime::CutGroups, _) => (4 + rng.below(3), 6_000),
             (Regime::SlowRoots, _) => (1 + rng.below(3), 12_000),
+            (Regime::SlowFlushes, _) => (4, 2_000),
             (Regime::Mixed, 0) => (4 + rng.below(4), 6_000),
             (Regime::Mixed, 1..=3) => (2 + rng.below(3), 3_000),
             (Regime::Mixed, _) => (1 + rng.below(3), 4_000),

@@ -24,6 +24,9 @@ pub enum Regime {
     CutGroups,
     /// Writing a checkpoint's root takes about as long as filling the rest of the journal.
     SlowRoots,
+    /// Device flushes take long. Commits of several slices wait for each, fragments go and
+    /// others come in their place while the records of that are not durable.
+    SlowFlushes,
 }
 
 impl Regime {
@@ -33,12 +36,13 @@ impl Regime {
             Regime::Mixed => "mixed",
             Regime::CutGroups => "cut-groups",
             Regime::SlowRoots => "slow-roots",
+            Regime::SlowFlushes => "slow-flushes",
         }
     }
 
     /// The one with that name.
     pub(super) fn named(name: &str) -> Option<Self> {
-        let all = [Regime::Mixed, Regime::CutGroups, Regime::SlowRoots];
+        let all = [Regime::Mixed, Regime::CutGroups, Regime::SlowRoots, Regime::SlowFlushes];
         all.into_iter().find(|regime| regime.name() == name)
     }
 
@@ -46,7 +50,8 @@ impl Regime {
     pub(super) fn choose(rng: &mut Rng) -> Self {
         match rng.below(16) {
             0..=1 => Regime::CutGroups,
-            2 => Regime::SlowRoots,
+            2..=3 => Regime::SlowRoots,
+            4 => Regime::SlowFlushes,
             _ => Regime::Mixed,
         }
     }
@@ -64,6 +69,13 @@ impl Regime {
                 let regions: Vec<_> = (0..3).map(|_| segment()).collect();
                 regions[..1 + rng.index(3)].to_vec()
             }
+            Regime::SlowFlushes => {
+                let segments = [segment(), segment(), segment()];
+                segments
+                    .iter()
+                    .flat_map(|at| (0..4).map(move |part| at + part * (4 << 20)))
+                    .collect()
+            }
         }
     }
 
@@ -73,6 +85,13 @@ impl Regime {
         match self {
             Regime::Mixed => None,
             Regime::CutGroups => Some((op, false, region, WINDOW_BYTES)),
+            Regime::SlowFlushes if rng.one_in(8) => {
+                Some((Op::Discard, false, region, WINDOW_BYTES))
+            }
+            Regime::SlowFlushes => {
+                let block = rng.below(8) * BLOCK_BYTES as u64;
+                Some((op, true, region + block, BLOCK_BYTES as u64))
+            }
             Regime::SlowRoots => {
                 let block = rng.below(WINDOW_BLOCKS.into()) * BLOCK_BYTES as u64;
                 Some((op, true, region + block, BLOCK_BYTES as u64))
@@ -83,7 +102,11 @@ impl Regime {
     /// Requests that may be under way at once.
     pub(super) fn max_in_flight(self) -> usize {
         // Few requests make short queues, and so many commits.
-        if self == Regime::SlowRoots { 4 } else { 24 }
+        match self {
+            Regime::SlowRoots => 4,
+            Regime::SlowFlushes => 8,
+            Regime::Mixed | Regime::CutGroups => 24,
+        }
     }
 
     /// Choices for the journal blocks after which a slice is checkpointed.
@@ -100,7 +123,7 @@ impl World {
         let steps = match self.plan.regime {
             Regime::Mixed => most.div_ceil(8) + self.rng.below(most),
             Regime::CutGroups => return self.cut_a_group(),
-            Regime::SlowRoots => most / 2 + self.rng.below(most),
+            Regime::SlowRoots | Regime::SlowFlushes => most / 2 + self.rng.below(most),
         };
         for _ in 0..steps {
             if self.dying {
@@ -147,7 +170,11 @@ impl World {
     pub(super) fn holds_back(&mut self, io: &Io) -> bool {
         let root = io.kind == IoKind::Write { fua: true }
             && matches!(Token::unpack(io.token), Token::Checkpoint(_));
-        let slow = self.plan.regime == Regime::SlowRoots && !self.auditing;
-        root && slow && !self.rng.one_in(self.root_odds)
+        let odds = match self.plan.regime {
+            Regime::SlowRoots if root => self.root_odds,
+            Regime::SlowFlushes if io.kind == IoKind::Flush => 100,
+            _ => return false,
+        };
+        !self.auditing && !self.rng.one_in(odds)
     }
 }
