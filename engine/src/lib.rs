@@ -11,6 +11,7 @@ pub mod format;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod journal;
+pub mod planted;
 pub mod pool;
 pub mod request;
 pub mod server;

@@ -23,6 +23,7 @@ use loom::sync::atomic::{AtomicBool, Ordering, fence};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
+use crate::planted::{Bug, planted};
 use crate::units::CoreId;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -94,7 +95,7 @@ impl Waker {
 
     /// To be called after a push to this core: wakes it if it sleeps.
     pub fn notify(&self) {
-        if self.flag.must_ring() {
+        if self.flag.must_ring() && !planted(Bug::LostWakeUp) {
             self.ring();
         }
     }

@@ -14,6 +14,7 @@ use std::sync::atomic::{Ordering, compiler_fence};
 use memmap2::MmapMut;
 
 use crate::format::journal_block::MAX_GROUP_BYTES;
+use crate::planted::{Bug, planted};
 use crate::units::SliceId;
 
 const HEADER_BYTES: usize = 64;
@@ -196,6 +197,9 @@ impl PendingLog {
     /// # Panics
     /// If there is no room: the caller has released a promise just before.
     pub fn append(&mut self, encode: impl FnOnce(&mut [u8]) -> usize) {
+        if planted(Bug::DroppedRecord) && self.is_committing() {
+            return;
+        }
         let at = Self::half(self.group);
         let start = at + HALF_HEADER_BYTES;
         let room = &mut self.memory.bytes_mut()[start + self.len..start + MAX_GROUP_BYTES];

@@ -12,6 +12,7 @@ use crate::format::checkpoint::{Root, open_page};
 use crate::format::journal_block::{HEADER_BYTES, Header, PAYLOAD_BYTES, open, seal};
 use crate::format::layout::MetaLayout;
 use crate::format::record::{FragmentKey, Mapped, Placement, Record, Records, VolumeRecord};
+use crate::planted::{Bug, planted};
 use crate::table::index::{Index, Span};
 use crate::table::seat::fits;
 use crate::units::{BLOCK_BYTES, Crc, DeviceId, DeviceOffset, SliceId, VolumeId};
@@ -458,7 +459,7 @@ impl Reader<'_> {
                 let fits = self.ours(&header)
                     && header.seq == seq
                     && u64::from(header.index) == index
-                    && header.prev == next.prev
+                    && (header.prev == next.prev || planted(Bug::BrokenChain))
                     && header.incarnation >= next.incarnation
                     && header.group == end.group + 1;
                 fits.then(|| (header, crc, payload.to_vec()))
@@ -469,7 +470,13 @@ impl Reader<'_> {
                 repairs.push((1 - good, seq, rings[good][at..at + BLOCK_BYTES].to_vec()));
             }
             let [first, second] = found;
-            let Some((header, crc, payload)) = first.or(second) else { return Ok(None) };
+            let Some((header, crc, payload)) = first.or(second) else {
+                if planted(Bug::TornGroup) && index > 0 {
+                    next.group += 1;
+                    break;
+                }
+                return Ok(None);
+            };
             records.extend_from_slice(&payload);
             next.next_seq += 1;
             next.prev = crc;
@@ -567,15 +574,20 @@ pub fn replay_log(
     tag: &LogTag,
     incarnation: u32,
 ) -> Result<PendingLog, RecoverError> {
-    let left = survivors(&memory, tag);
-    let fresh: Vec<_> = left.into_iter().filter(|(group, _)| *group > found.end.group).collect();
+    let mut left = survivors(&memory, tag);
+    if planted(Bug::HandoverWithoutDrain) {
+        left.clear();
+    }
+    let again = planted(Bug::RecoveryAppliedTwice);
+    let is_fresh = |(group, _): &(u64, _)| *group > found.end.group || again;
+    let fresh: Vec<_> = left.into_iter().filter(is_fresh).collect();
     if !fresh.is_empty() {
         for device in 0..io.devices() {
             io.flush(DeviceId::new(device))?;
         }
     }
     for (group, records) in fresh {
-        if group != found.end.group + 1 {
+        if group != found.end.group + 1 && !again {
             return Err(RecoverError::Record { slice: id.slice, what: "pending log has a gap" });
         }
         found

@@ -17,6 +17,7 @@ use crate::journal::log::{LogMemory, LogTag, PendingLog};
 use crate::journal::recover::{
     Found, IoError, PoolIo, RecoverError, TableId, read_table, replay_log, write_empty_root,
 };
+use crate::planted::{Bug, planted};
 use crate::table::space::DeviceGeometry;
 use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset, SliceId};
 
@@ -201,7 +202,8 @@ pub fn open(io: &mut dyn PoolIo, sizes: &[u64]) -> Result<Pool, PoolError> {
     for superblock in &mut pool.superblocks {
         superblock.incarnation = newest + 1;
         superblock.sequence += 1;
-        let copy = usize::from(superblock.sequence % 2 == 1);
+        let second = superblock.sequence % 2 == 1 && !planted(Bug::SuperblockInPlace);
+        let copy = usize::from(second);
         let offset = DeviceOffset::new(COPY_OFFSETS[copy]);
         io.write(superblock.device, offset, &superblock.encode())?;
         io.flush(superblock.device)?;

@@ -2,6 +2,7 @@
 
 use super::MAX_QUEUED;
 use crate::format::record::FragmentKey;
+use crate::planted::{Bug, planted};
 use crate::table::Table;
 use crate::table::fragment::FragRef;
 use crate::table::index::{Lookup, Span};
@@ -176,7 +177,8 @@ impl Table {
             for block in run.0..run.0 + run.1 {
                 // A block that changed since has another checksum; a bad one is left to demand.
                 let entry = fragment.entry(block);
-                let same = !entry.is_hole() && sink.crc(stage.buf.mem().block(block)) == entry.crc;
+                let same = sink.crc(stage.buf.mem().block(block)) == entry.crc;
+                let same = !entry.is_hole() && (same || planted(Bug::IgnoredCrcOfStage));
                 if same {
                     stage.set_valid(block);
                 }

@@ -10,6 +10,7 @@ use super::sink::{Done, Io, IoKind, IoResult, Sink};
 use super::slice::{Commit, Slice, Snapshot, Waiter};
 use crate::format::journal_block::{HEADER_BYTES, Header, MAX_GROUP_BLOCKS, PAYLOAD_BYTES, seal};
 use crate::format::record::{Record, Records};
+use crate::planted::{Bug, planted};
 use crate::request::Failure;
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, DeviceId, DeviceOffset, SliceId, VolumeId};
 
@@ -71,6 +72,9 @@ impl Table {
             if slice.failed {
                 self.flushes.get_mut(flush).failure = Some(Failure::Device);
             } else if slice.group_to_cover(volume).is_some() {
+                if planted(Bug::FlushOfOneSlice) && self.flushes.get_mut(flush).remaining > 1 {
+                    break;
+                }
                 self.flushes.get_mut(flush).remaining += 1;
                 self.wait_durable(id, volume, Waiter::Flush(flush), sink);
             }
@@ -130,6 +134,7 @@ impl Table {
         slice.dirty_volumes.swap(0, 1);
         slice.dirty_volumes[0].clear();
         let devices = std::mem::take(&mut slice.dirty_devices);
+        let devices = if planted(Bug::SkippedFlush) { 0 } else { devices };
         slice.journal.commit = Commit::Flushing(devices.count_ones());
         if devices == 0 {
             return self.write_group(id, sink);
@@ -137,12 +142,17 @@ impl Table {
         for device in (0..64).filter(|device| devices & (1 << device) != 0) {
             self.flush_device(DeviceId::new(device), Rider::Commit(id), sink);
         }
+        if planted(Bug::CrcBeforeData) {
+            self.write_group(id, sink);
+        }
     }
 
     /// Flushes a device on behalf of `rider`.
     pub(crate) fn flush_device<S: Sink>(&mut self, device: DeviceId, rider: Rider, sink: &mut S) {
         let flusher = &mut self.flushers[usize::from(device.get())];
-        flusher.queued.push(rider);
+        let joins = planted(Bug::FlushJoinedLate) && !flusher.aboard.is_empty();
+        let riders = if joins { &mut flusher.aboard } else { &mut flusher.queued };
+        riders.push(rider);
         self.start_flush(device, sink);
     }
 
@@ -190,7 +200,7 @@ impl Table {
 
     fn commit_flushed<S: Sink>(&mut self, id: SliceId, result: IoResult, sink: &mut S) {
         let slice = self.slice(id);
-        if slice.failed {
+        if slice.failed || planted(Bug::CrcBeforeData) {
             return;
         }
         let Commit::Flushing(left) = slice.journal.commit else {
@@ -293,7 +303,9 @@ impl Table {
         let slice = self.slice(id);
         let again = slice.journal.wanted || slice.waiters.iter().any(|(of, _)| *of > group);
         let used = slice.journal.used();
-        self.kick(id);
+        if !planted(Bug::LostKick) {
+            self.kick(id);
+        }
         self.answer_waiters(id, Ok(()), sink);
         if again {
             self.request_commit(id, sink);

@@ -5,8 +5,9 @@ use super::entry::Place;
 use super::fragment::Fragment;
 use super::limbo::Freed;
 use super::maps::Reach;
-use super::op::{Phase, Token};
+use super::op::{Phase, Piece, Token};
 use super::sink::{Io, IoKind, IoResult, Sink};
+use crate::planted::{Bug, planted};
 use crate::request::Failure;
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, DeviceId, DeviceOffset};
 
@@ -37,6 +38,21 @@ pub(crate) fn source(fragment: &Fragment, block: u32) -> Option<Source> {
     }
     let cold = entry.is_cold().then(|| fragment.cold.expect("a cold entry has a cold slot"))?;
     Some(Source { device: cold.device, block: cold.block + u64::from(block) })
+}
+
+/// What a fast slot held before, where a hole lies: read only by a planted bug.
+fn stale(fragment: &Fragment, block: u32) -> Option<Source> {
+    if !planted(Bug::StaleSlot) || !fragment.entry(block).is_hole() {
+        return None;
+    }
+    let which = (0..2).find(|which| fragment.fast[*which].is_some())?;
+    let at = fragment.device_block(Place::fast(which, block));
+    Some(Source { device: at.device, block: at.block })
+}
+
+fn is_stale(piece: &Piece, i: u32) -> bool {
+    let (place, crc) = (piece.work.places[i as usize], piece.work.crcs[i as usize]);
+    planted(Bug::StaleSlot) && place == Place::HOLE && crc.get() == 0
 }
 
 impl Table {
@@ -96,7 +112,7 @@ impl Table {
         piece.phase = Phase::Moving;
         piece.retry = false;
         let mut run: Option<(u32, u32, Source)> = None;
-        let mut issue = |piece: &mut super::op::Piece, (from, len, source): (u32, u32, Source)| {
+        let mut issue = |piece: &mut Piece, (from, len, source): (u32, u32, Source)| {
             piece.pending += 1;
             sink.io(Io {
                 device: source.device,
@@ -118,6 +134,7 @@ impl Table {
             let near = fragment.stage.filter(|_| entry.only_cold());
             let staged = near.and_then(|slot| self.stages.block(slot, block));
             let source = if staged.is_some() { None } else { source(fragment, block) };
+            let source = source.or_else(|| stale(fragment, block));
             if source.is_none() {
                 local.push((i, staged));
             }
@@ -172,7 +189,8 @@ impl Table {
         }
         if result.is_ok() {
             let bad = (run.0..run.0 + run.1)
-                .find(|i| sink.crc(piece.mem.block(*i)) != piece.work.crcs[*i as usize]);
+                .find(|i| sink.crc(piece.mem.block(*i)) != piece.work.crcs[*i as usize])
+                .filter(|i| !planted(Bug::IgnoredCrc) && !is_stale(piece, *i));
             if let Some(i) = bad {
                 self.bad_block(index, i);
             }

@@ -19,6 +19,7 @@ use crate::format::checkpoint::{
     MAX_EXTENTS, PAGE_HEADER_BYTES, PAGE_PAYLOAD_BYTES, Root, seal_page,
 };
 use crate::format::record::{put_seat, seat_bytes};
+use crate::planted::{Bug, planted};
 use crate::request::Buf;
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, SliceId};
 
@@ -109,6 +110,9 @@ impl Table {
             start_group: slice.log.group(),
             ..Root::default()
         };
+        if planted(Bug::JournalFreedEarly) {
+            journal.tail_seq = journal.next_seq;
+        }
         journal.cursor = Cursor::default();
         journal.dirty_left = usize::MAX;
         journal.snapshot = Snapshot::Maps(0);
@@ -187,7 +191,7 @@ impl Table {
         let group = slice.group_to_cover(None).unwrap_or(slice.journal.committed);
         slice.journal.next_root.fuzzy_group = group;
         slice.journal.snapshot = Snapshot::Closing(group);
-        if group > slice.journal.committed {
+        if group > slice.journal.committed && !planted(Bug::CheckpointBeforeGroups) {
             self.request_commit(id, sink);
         } else {
             self.flush_snapshot(id, sink);
@@ -207,6 +211,9 @@ impl Table {
     }
 
     fn flush_snapshot<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
+        if planted(Bug::CheckpointBeforeData) {
+            return self.write_root(id, sink);
+        }
         self.slice(id).journal.snapshot = Snapshot::Flushing(2);
         for copy in 0..2 {
             let (device, _) = self.config.meta.copies[copy];
@@ -245,6 +252,9 @@ impl Table {
         let mem = buf.mem();
         sink.bytes_mut(mem, BLOCK_BYTES).copy_from_slice(&block);
         journal.snapshot = Snapshot::Root(2);
+        if planted(Bug::ExtentsFreedEarly) {
+            journal.root.extents.drain(..).for_each(|extent| sink.release_extent(extent));
+        }
         self.snapshot_buf = Some(buf);
         for copy in 0..2 {
             let (device, offset) = meta.place(copy, meta.root(id, which));

@@ -9,6 +9,7 @@ use super::op::{Ask, Kind, Part, Phase, Piece};
 use super::sink::{Done, Mem, Sink};
 use super::slice::Waiter;
 use crate::format::record::{FragmentKey, fragment_bytes, put_drop, put_fragment};
+use crate::planted::{Bug, planted};
 use crate::request::{Failure, Op};
 use crate::units::{BLOCK_BYTES, SliceId, WINDOW_BLOCKS};
 
@@ -348,7 +349,8 @@ impl Table {
         }
         for slot in fragment.fast.iter().flatten() {
             let freed = Freed::Slot(slot.slot, fragment.size);
-            if slot.named { slice.defer(freed) } else { slice.limbo.push(freed) }
+            let named = slot.named && !planted(Bug::SlotFreedEarly);
+            if named { slice.defer(freed) } else { slice.limbo.push(freed) }
         }
         if let Some(cold) = fragment.cold {
             slice.defer(Freed::Slot(cold, fragment.size));

@@ -18,6 +18,7 @@ use super::slice::Slice;
 use crate::format::record::{Entry, blocks_bytes, fragment_bytes, holes_bytes};
 use crate::format::record::{put_blocks, put_fragment, put_holes};
 use crate::format::superblock::Role;
+use crate::planted::{Bug, planted};
 use crate::request::Failure;
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, DeviceId, SliceId};
 
@@ -65,7 +66,7 @@ impl Table {
         if !piece.writing {
             let busy = |other: &u32| self.pieces.get(*other).overlaps(piece);
             let slice = self.slices[usize::from(id.get())].as_ref().expect("a slice of this core");
-            if slice.writing.iter().any(busy) {
+            if slice.writing.iter().any(busy) && !planted(Bug::RacingNeighbours) {
                 self.wait(index);
                 return None;
             }
@@ -195,7 +196,7 @@ impl Table {
         let mem = piece.temp.as_ref().expect("old blocks have memory").mem().block(which);
         if let Err(failure) = result {
             piece.failure.get_or_insert(failure);
-        } else if sink.crc(mem) != piece.work.crcs[which as usize] {
+        } else if sink.crc(mem) != piece.work.crcs[which as usize] && !planted(Bug::IgnoredCrcOfMerge) {
             self.counters.corrupt_blocks += 1;
             piece.failure.get_or_insert(Failure::Media);
         }
@@ -218,6 +219,9 @@ impl Table {
         let old = piece.temp.take().expect("old blocks have memory");
         let (head, tail) = (usize::from(piece.head), usize::from(piece.tail));
         let last = piece.count - 1;
+        if planted(Bug::LostNeighbour) {
+            sink.zero(old.mem(), 2 * BLOCK_BYTES);
+        }
         sink.copy(old.mem(), piece.mem, head);
         if tail > 0 {
             let from = if last == 0 && head > 0 { old.mem() } else { old.mem().block(1) };
@@ -244,6 +248,9 @@ impl Table {
             Room::None => return self.finish_with_promise(index, Err(Failure::NoSpace), sink),
         }
         self.move_out(index, at, sink);
+        if planted(Bug::EntryBeforeData) {
+            self.apply_write(index, at);
+        }
     }
 
     fn find_room<S: Sink>(&mut self, id: SliceId, at: FragRef, count: u32, sink: &mut S) -> Room {
@@ -391,7 +398,9 @@ impl Table {
             }
             return self.finish_with_promise(index, Err(failure), sink);
         }
-        self.apply_write(index, at);
+        if !planted(Bug::EntryBeforeData) {
+            self.apply_write(index, at);
+        }
         self.finish(index, Ok(()), sink);
     }
 
@@ -431,7 +440,7 @@ impl Table {
     fn after_change(&mut self, id: SliceId, at: FragRef, first: u32, count: usize) {
         let slice = self.slices[usize::from(id.get())].as_mut().expect("ours");
         let fragment = slice.index.held(at);
-        if let Some(stage) = fragment.stage {
+        if let Some(stage) = fragment.stage.filter(|_| !planted(Bug::StageNotForgotten)) {
             self.stages.forget(stage, first, count);
         }
         if fragment.cold_blocks == 0
@@ -462,7 +471,9 @@ impl Table {
         let on_record = fragment.recorded || fragment.fast.iter().flatten().any(|slot| slot.named);
         if on_record {
             fragment.bump();
-            slice.log.append(|out| put_holes(out, key, short(first), short(count)));
+            if !planted(Bug::DiscardNotJournaled) {
+                slice.log.append(|out| put_holes(out, key, short(first), short(count)));
+            }
             slice.mark_dirty(key.volume, None);
             slice.mark_unsaved(at);
             for block in first..first + count {
@@ -534,6 +545,6 @@ pub(crate) fn replace_entry(slice: &mut Slice, at: FragRef, block: u32, new: Blo
         return;
     }
     let freed = Freed::Place(at, old.place, fragment.slot_of(old.place));
-    let journaled = !old.is_cold() && old.mark() != mark;
+    let journaled = !old.is_cold() && old.mark() != mark && !planted(Bug::PlaceFreedEarly);
     if journaled { slice.defer(freed) } else { slice.limbo.push(freed) }
 }

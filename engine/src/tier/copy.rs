@@ -1,5 +1,6 @@
 //! A copy job: one fragment on its way to another tier, window by window.
 
+use crate::planted::{Bug, planted};
 use crate::request::Buf;
 use crate::table::Table;
 use crate::table::entry::{Place, SlotRef};
@@ -132,7 +133,7 @@ impl Table {
             let mem = job.buf.as_ref().expect("a spill has memory").mem();
             let bad =
                 (run.0..run.0 + run.1).any(|i| sink.crc(mem.block(i)) != job.crcs[i as usize]);
-            job.failed |= bad;
+            job.failed |= bad && !planted(Bug::IgnoredCrcOfSpill);
         }
         if job.pending > 0 {
             return;

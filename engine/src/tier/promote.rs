@@ -2,8 +2,9 @@
 
 use super::copy::{Job, PROMOTE, SPILL, Step};
 use crate::format::superblock::Role;
+use crate::planted::{Bug, planted};
 use crate::table::Table;
-use crate::table::entry::Place;
+use crate::table::entry::{BlockEntry, Place};
 use crate::table::fragment::FastSlot;
 use crate::table::limbo::Freed;
 use crate::table::read::Source;
@@ -88,7 +89,10 @@ impl Table {
                 continue;
             }
             let block = job.first + i;
-            let (entry, place) = (fragment.entry(block), job.places[i as usize]);
+            let (mut entry, place) = (fragment.entry(block), job.places[i as usize]);
+            if planted(Bug::WriteRacingPromotionLost) && fragment.cold.is_some() {
+                entry = BlockEntry::cold(job.crcs[i as usize], 0);
+            }
             if !job.failed && entry.only_cold() && entry.crc == job.crcs[i as usize] {
                 fragment.set_entry(block, entry.with_copy(place));
             } else {

@@ -5,6 +5,7 @@ use crate::format::record::{
     Entry, FragmentKey, MAX_ENTRIES, blocks_bytes, fragment_bytes, put_blocks,
 };
 use crate::format::superblock::Role;
+use crate::planted::{Bug, planted};
 use crate::table::Table;
 use crate::table::commit::Rider;
 use crate::table::entry::{BlockEntry, Place};
@@ -194,7 +195,7 @@ impl Table {
         let job = self.tiering.jobs[SPILL].as_mut().expect("a spill under way");
         let slice = self.slices[usize::from(job.slice.get())].as_mut().expect("ours");
         let fragment = slice.index.held(job.frag);
-        if fragment.generation != job.generation {
+        if fragment.generation != job.generation && !planted(Bug::WriteRacingSpillLost) {
             job.failed = true;
         }
         while !job.failed && job.first < fragment.size.blocks() {
@@ -252,7 +253,8 @@ impl Table {
         let slice = self.slice(id);
         let fragment = slice.index.held(at);
         let bytes = fragment_bytes() + map_bytes(fragment);
-        let stale = failed || fragment.generation != generation || writers || slice.failed;
+        let changed = fragment.generation != generation && !planted(Bug::WriteRacingSpillLost);
+        let stale = failed || changed || writers || slice.failed;
         if stale || !slice.log.reserve(bytes) {
             self.abandon_spill(sink);
             // Where the log was full, the next attempt finds room.
@@ -295,7 +297,8 @@ impl Table {
         }
         for slot in old_fast.into_iter().flatten() {
             let freed = Freed::Slot(slot.slot, size);
-            if slot.named { slice.defer(freed) } else { slice.limbo.push(freed) }
+            let named = slot.named && !planted(Bug::SpillFreesSlotEarly);
+            if named { slice.defer(freed) } else { slice.limbo.push(freed) }
         }
         if let Some(old) = old_cold {
             slice.defer(Freed::Slot(old, size));

@@ -6,6 +6,7 @@
 
 use super::Volumes;
 use super::placement::{core_of, slice_of};
+use crate::planted::{Bug, planted};
 use crate::request::{Buf, Completion, Failure, Op, Request};
 use crate::table::op::Part;
 use crate::table::pool::Pool;
@@ -53,6 +54,9 @@ pub struct Composer {
     live: [u32; 2],
     /// Under shutdown nothing new is taken.
     stopping: bool,
+    /// Connections that have changed a volume since they last flushed it.
+    #[cfg(feature = "planted")]
+    written: Vec<(crate::units::ClientId, VolumeId)>,
 }
 
 const INDEX_BITS: u32 = 56;
@@ -69,7 +73,21 @@ impl Composer {
             epoch: 0,
             live: [0; 2],
             stopping: false,
+            #[cfg(feature = "planted")]
+            written: Vec::new(),
         }
+    }
+
+    /// True for a flush by a connection that has written nothing since its last one.
+    #[cfg(feature = "planted")]
+    fn has_nothing_of(&mut self, client: crate::units::ClientId, volume: VolumeId, op: Op) -> bool {
+        let before = self.written.len();
+        match op {
+            Op::Flush => self.written.retain(|entry| *entry != (client, volume)),
+            Op::Read | Op::Status => {}
+            _ => self.written.push((client, volume)),
+        }
+        op == Op::Flush && self.written.len() == before
     }
 
     /// The core that made a part or flush, from its origin.
@@ -90,7 +108,7 @@ impl Composer {
 
     /// True once every request that began with the list of volumes before has ended.
     pub fn has_settled(&self) -> bool {
-        self.live[1 - self.epoch] == 0
+        self.live[1 - self.epoch] == 0 || planted(Bug::TrimWithoutDrain)
     }
 
     /// Refuses everything from now on.
@@ -114,21 +132,28 @@ impl Composer {
     /// Unless [`Composer::can_submit`]; if the request crosses a window (a segment for status).
     pub fn submit(&mut self, request: Request, stage: bool, out: &mut impl Outlet) {
         let Request { tag, volume, op, fua, offset, length, buf, .. } = request;
+        #[cfg(feature = "planted")]
+        let client = request.client;
         let fragment = match self.check(volume, op, offset.get(), length) {
             Ok(fragment) => fragment,
             Err(failure) => return out.complete(Completion { tag, buf, result: Err(failure) }),
         };
         let flush = op == Op::Flush;
+        #[cfg(feature = "planted")]
+        if planted(Bug::FlushOfOneConnection) && self.has_nothing_of(client, volume, op) {
+            return out.complete(Completion { tag, buf, result: Ok(()) });
+        }
         if !flush && length == 0 {
             return out.complete(Completion { tag, buf, result: Ok(()) });
         }
-        let remaining = if flush { u32::from(self.cores) } else { 1 };
+        let asked = if planted(Bug::FlushOfOneCore) { 1 } else { self.cores };
+        let remaining = if flush { u32::from(asked) } else { 1 };
         let pending = Pending { tag, buf: None, remaining, failure: None, epoch: self.epoch };
         self.live[self.epoch] += 1;
         let index = self.pending.insert(pending).expect("can_submit was true");
         let origin = u64::from(self.core.get()) << INDEX_BITS | u64::from(index);
         if flush {
-            for core in 0..self.cores {
+            for core in 0..asked {
                 out.send(CoreId::new(core), Message::Flush(volume, origin));
             }
             return;

@@ -1,10 +1,11 @@
-//! Developer tasks: `cargo xtask test`, `sim`, `rows`, `fuzz`, `loom` and `miri`.
+//! Developer tasks: `cargo xtask test`, `sim`, `planted`, `rows`, `fuzz`, `loom` and `miri`.
 
 #![forbid(unsafe_code)]
 
 mod fuzz;
 mod miri;
 mod packages;
+mod planted;
 mod rows;
 mod steps;
 
@@ -26,7 +27,7 @@ struct Cli {
 enum Task {
     /// Run every test; on Debian as root, install what they need first
     Test {
-        /// Install nothing, and run 200 seeds of the simulator instead of 2,000
+        /// Install nothing, run 200 seeds of the simulator instead of 2,000, plant no bugs
         #[arg(long)]
         quick: bool,
     },
@@ -35,6 +36,11 @@ enum Task {
         /// Options of the simulator
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
+    },
+    /// Plant bugs in the engine and look for the seeds that catch them
+    Planted {
+        /// Only these bugs, for example SkippedFlush
+        bugs: Vec<String>,
     },
     /// Run the commands of docs/rows.md and compare what they print
     Rows {
@@ -53,6 +59,7 @@ fn main() -> ExitCode {
     let passed = match Cli::parse().task {
         Task::Test { quick } => test(quick),
         Task::Sim { options } => steps::run(sim(&options)),
+        Task::Planted { bugs } => steps::run(planted::hunt(&bugs)),
         Task::Rows { rows } => rows::run(&root(), &rows),
         Task::Fuzz(args) => fuzz::run(&root(), &args),
         Task::Loom => steps::run(cargo(&["test", "--profile", "ci", "-p", "loom-models"])),
@@ -89,6 +96,11 @@ fn test(quick: bool) -> bool {
     steps.add("clippy", cargo(&clippy));
     steps.add("tests", cargo(&["test", "--workspace", "--profile", "ci"]));
     steps.add("crash simulator", sim(&["--seeds".to_owned(), seeds.to_owned()]));
+    if quick {
+        steps.skip("planted bugs", "quick");
+    } else {
+        steps.add("planted bugs", planted::hunt(&[]));
+    }
     if packages::installed("cargo-deny") {
         steps.add("licences", cargo(&["deny", "check", "licenses", "bans", "sources"]));
     } else {
