@@ -115,52 +115,113 @@ fn completed_writes_survive_kill_9() {
     rig.stop_and_check();
 }
 
-#[test]
-fn fio_verifies_what_it_wrote_before_kill_9() {
-    if !has(&["fio"]) {
-        return;
-    }
-    let mut rig = Rig::serving("vm1", "256MiB");
+/// Rounds of the test with fio unless this variable names another number.
+const FIO_ROUNDS: (&str, u64) = ("TESSERA_CRASH_ROUNDS", 3);
+const FIO_JOBS: u64 = 4;
+/// Each job's part of the half of the volume that a round writes.
+const FIO_PART_MIB: u64 = 64;
+
+/// Options of both fio runs of a round: contents follow from round and offset.
+fn fio_options(rig: &Rig, round: u64) -> Vec<String> {
     let uri = format!("--uri={}", rig.uri("vm1"));
-    // One write under way in each job: fio's state tells which of the last
-    // `iodepth` writes completed, and with a deeper queue an older one may not have.
-    let job = [
-        "--name=v",
-        "--ioengine=nbd",
-        &uri,
-        "--rw=randwrite",
-        "--bs=4k",
-        "--iodepth=1",
-        "--numjobs=4",
-        "--size=64m",
-        "--offset_increment=64m",
-        "--verify=crc32c",
-        "--verify_fatal=1",
-        "--randseed=7",
-    ];
-    let mut interrupted = job.to_vec();
-    interrupted.extend(["--do_verify=0", "--verify_state_save=1"]);
+    // As four bytes; a pattern of round and offset is in no block of another round or place.
+    let pattern = format!("--verify_pattern=0x{:08x}%o", 0x5a00_0000 + round);
+    let fixed = ["--name=v", "--ioengine=nbd", "--iodepth=32", "--verify=pattern"];
+    fixed.map(str::to_owned).into_iter().chain([uri, pattern]).collect()
+}
+
+/// Offsets of the writes that fio saw completed: it logs each when its reply is there.
+fn fio_completed(rig: &Rig) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    for job in 1..=FIO_JOBS {
+        // Time, latency, direction, bytes, offset, priority.
+        let path = rig.path(&format!("v_clat.{job}.log"));
+        for line in std::fs::read_to_string(path).unwrap_or_default().lines() {
+            let fields: Vec<u64> =
+                line.split(',').map_while(|field| field.trim().parse().ok()).collect();
+            assert!(fields.len() >= 5 && fields[2] == 1 && fields[3] == 4096, "{line}");
+            offsets.push(fields[4]);
+        }
+        let _ = std::fs::remove_file(rig.path(&format!("v_clat.{job}.log")));
+    }
+    offsets
+}
+
+/// fio writes at depth 32 until the server dies; what it saw completed. A job writes no block
+/// twice, so each must hold exactly this round's contents.
+fn fio_write_and_kill(rig: &mut Rig, round: u64, random: &mut Random) -> Vec<u64> {
+    let half = (round % 2) * FIO_JOBS * FIO_PART_MIB;
+    let mut options = fio_options(rig, round);
+    options.extend([
+        "--rw=randwrite".into(),
+        "--bs=4k".into(),
+        format!("--numjobs={FIO_JOBS}"),
+        format!("--size={FIO_PART_MIB}m"),
+        format!("--offset={half}m"),
+        format!("--offset_increment={FIO_PART_MIB}m"),
+        "--do_verify=0".into(),
+        "--write_lat_log=v".into(),
+        "--log_offset=1".into(),
+        format!("--randseed={}", round + 1),
+    ]);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let pause = Duration::from_millis(500 + random.below(1000));
     thread::scope(|scope| {
-        let shared = &rig;
-        let fio = scope.spawn(move || shared.program("fio", &interrupted));
-        thread::sleep(Duration::from_millis(1500));
+        let shared = &*rig;
+        let fio = scope.spawn(move || shared.program("fio", &options));
+        thread::sleep(pause);
         let pid = rustix::process::Pid::from_raw(shared.pid().cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         let ended = fio.join().unwrap();
-        assert!(!ended.status.success(), "fio has lost its server: {}", rig::stdout(&ended));
+        assert!(!ended.status.success(), "fio was done before: {}", rig::stdout(&ended));
     });
     rig.kill();
-    for job in 0..4 {
-        let state = rig.path(&format!("local-v-{job}-verify.state"));
-        assert!(state.exists(), "fio has kept how far job {job} came");
+    fio_completed(rig)
+}
+
+/// fio reads these blocks and compares them with the round's contents.
+fn fio_verify(rig: &Rig, round: u64, completed: &[u64]) {
+    let mut log = String::from("fio version 2 iolog\nv add\nv open\n");
+    completed.iter().for_each(|offset| log += &format!("v read {offset} 4096\n"));
+    log += "v close\n";
+    std::fs::write(rig.path("completed.iolog"), log).unwrap();
+    let mut options = fio_options(rig, round);
+    options.extend(["--read_iolog=completed.iolog", "--verify_fatal=1"].map(str::to_owned));
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let report = rig.run("fio", &options);
+    let read = format!("total={},", completed.len());
+    assert!(report.contains(&read), "not all blocks were read: {report}");
+}
+
+#[test]
+fn fio_finds_every_completed_write_after_kill_9() {
+    if !has(&["fio"]) {
+        return;
     }
-    rig.check();
-    rig.start(&["--cores", "1"]);
-    let mut verify = job.to_vec();
-    verify.extend(["--verify_only=1", "--verify_state_load=1"]);
-    let report = rig.run("fio", &verify);
-    for line in report.lines().filter(|line| line.contains("read:")) {
-        println!("verified{}", line.trim_start_matches(' ').trim_start_matches("read"));
+    let (variable, default) = FIO_ROUNDS;
+    let rounds = std::env::var(variable).map_or(default, |n| n.parse().expect("a number"));
+    let size = format!("{}MiB", 2 * FIO_JOBS * FIO_PART_MIB);
+    let mut rig = Rig::serving("vm1", &size);
+    let mut random = Random::new(11);
+    let mut before: Vec<u64> = Vec::new();
+    let mut total = 0;
+    for round in 1..=rounds {
+        let completed = fio_write_and_kill(&mut rig, round, &mut random);
+        assert!(!completed.is_empty(), "a round without writes shows nothing");
+        rig.check();
+        let cores = if round % 2 == 0 { "1" } else { "2" };
+        rig.start(&["--cores", cores]);
+        fio_verify(&rig, round, &completed);
+        if !before.is_empty() {
+            fio_verify(&rig, round - 1, &before);
+        }
+        println!(
+            "round {round}: {} completed writes, all there with {cores} cores",
+            completed.len()
+        );
+        total += completed.len();
+        before = completed;
     }
+    println!("{rounds} rounds, {total} completed writes, none lost");
     rig.stop_and_check();
 }

@@ -1,8 +1,9 @@
-//! Developer tasks: `cargo xtask test`, `sim`, `planted`, `rows`, `fuzz`, `loom` and `miri`.
+//! Developer tasks: `cargo xtask test`, `sim`, `planted`, `guest`, `crash`, `rows`, `fuzz`, `loom` and `miri`.
 
 #![forbid(unsafe_code)]
 
 mod fuzz;
+mod guest;
 mod miri;
 mod packages;
 mod planted;
@@ -27,7 +28,7 @@ struct Cli {
 enum Task {
     /// Run every test; on Debian as root, install what they need first
     Test {
-        /// Install nothing, run 200 seeds of the simulator instead of 2,000, plant no bugs
+        /// Install nothing, run 200 seeds of the simulator instead of 2,000, no guest, no planted bugs
         #[arg(long)]
         quick: bool,
     },
@@ -41,6 +42,15 @@ enum Task {
     Planted {
         /// Only these bugs, for example SkippedFlush
         bugs: Vec<String>,
+    },
+    /// Run tests in a virtual machine
+    #[command(subcommand)]
+    Guest(guest::Action),
+    /// Kill a server under fio's verified writes, again and again
+    Crash {
+        /// How often
+        #[arg(long, default_value_t = 50)]
+        rounds: u32,
     },
     /// Run the commands of docs/rows.md and compare what they print
     Rows {
@@ -60,6 +70,8 @@ fn main() -> ExitCode {
         Task::Test { quick } => test(quick),
         Task::Sim { options } => steps::run(sim(&options)),
         Task::Planted { bugs } => steps::run(planted::hunt(&bugs)),
+        Task::Guest(action) => guest::act(&action) != guest::End::Failed,
+        Task::Crash { rounds } => steps::run(crash(rounds)),
         Task::Rows { rows } => rows::run(&root(), &rows),
         Task::Fuzz(args) => fuzz::run(&root(), &args),
         Task::Loom => steps::run(cargo(&["test", "--profile", "ci", "-p", "loom-models"])),
@@ -74,6 +86,11 @@ fn root() -> PathBuf {
     here.ancestors().nth(2).expect("tools/xtask lies two levels deep").to_path_buf()
 }
 
+/// Where cargo builds.
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
@@ -83,6 +100,12 @@ fn cargo(arguments: &[&str]) -> Command {
 fn sim(options: &[String]) -> Command {
     let mut command = cargo(&["run", "--profile", "ci", "-p", "engine", "--features", "sim"]);
     command.args(["--example", "sim", "--"]).args(options);
+    command
+}
+
+fn crash(rounds: u32) -> Command {
+    let mut command = cargo(&["test", "--profile", "ci", "-p", "tools", "--test", "crash", "--"]);
+    command.args(["--nocapture", "fio"]).env("TESSERA_CRASH_ROUNDS", rounds.to_string());
     command
 }
 
@@ -98,8 +121,13 @@ fn test(quick: bool) -> bool {
     steps.add("crash simulator", sim(&["--seeds".to_owned(), seeds.to_owned()]));
     if quick {
         steps.skip("planted bugs", "quick");
+        steps.skip("guests", "quick");
     } else {
         steps.add("planted bugs", planted::hunt(&[]));
+        steps.attempt("guests", || match guest::act(&guest::Action::short()) {
+            guest::End::Skipped => Err("no guest can run here"),
+            end => Ok(end == guest::End::Passed),
+        });
     }
     if packages::installed("cargo-deny") {
         steps.add("licences", cargo(&["deny", "check", "licenses", "bans", "sources"]));

@@ -16,12 +16,26 @@ pub struct Steps(Vec<(String, End)>);
 impl Steps {
     /// Runs a step.
     pub fn add(&mut self, name: impl Into<String>, command: Command) {
+        self.attempt(name, || Ok(run(command)));
+    }
+
+    /// Runs a step that is true if it passed, or says why it cannot run here.
+    pub fn attempt(
+        &mut self,
+        name: impl Into<String>,
+        step: impl FnOnce() -> Result<bool, &'static str>,
+    ) {
         let name = name.into();
         println!("\n==> {name}");
         let started = Instant::now();
-        let passed = run(command);
+        let passed = step();
         let took = started.elapsed();
-        self.0.push((name, if passed { End::Passed(took) } else { End::Failed(took) }));
+        let end = match passed {
+            Ok(true) => End::Passed(took),
+            Ok(false) => End::Failed(took),
+            Err(why) => End::Skipped(why),
+        };
+        self.0.push((name, end));
     }
 
     /// Counts a step as not run.

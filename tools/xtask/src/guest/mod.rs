@@ -1,0 +1,169 @@
+//! `cargo xtask guest`: tests that need a kernel and hardware of their own, in QEMU.
+//!
+//! A [`Scenario`] names its disks, kernel modules and what the guest runs, and
+//! judges what came out. The rig fetches QEMU and a kernel from Debian where
+//! they are absent ([`packages`]), builds the guest's file system ([`initramfs`])
+//! and runs the machine ([`machine`]). Emulation alone (TCG): no KVM is needed.
+//!
+//! What the guest leaves comes back on a disk of its own as a tar archive with
+//! the file `status`. QEMU's exit status says nothing: it is 0 after a panic.
+
+mod cpio;
+mod initramfs;
+mod machine;
+mod packages;
+mod power_cut;
+mod self_test;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::{Args, Subcommand};
+
+pub use packages::Kit;
+
+/// What to do with guests.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Name the scenarios
+    List,
+    /// Run scenarios
+    Run {
+        /// Which
+        #[arg(required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+impl Action {
+    /// The share of `cargo xtask test`: the rig itself, and a few cuts of a short load.
+    pub fn short() -> Action {
+        let options = Options { replays: 20, seeds: vec![1], seconds: 30, tessera: None };
+        Action::Run { names: vec!["self-test".into(), "power-cut".into()], options }
+    }
+}
+
+/// How much of a scenario runs.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Power cuts that are replayed for each run of the guest
+    #[arg(long, default_value_t = 200)]
+    pub replays: u64,
+    /// Seeds of the guest's runs
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2])]
+    pub seeds: Vec<u64>,
+    /// Length of the load in each of them
+    #[arg(long, default_value_t = 60)]
+    pub seconds: u64,
+    /// Serve with this program instead of a fresh build
+    #[arg(long)]
+    pub tessera: Option<PathBuf>,
+}
+
+/// What a scenario may use.
+pub struct Rig<'a> {
+    /// QEMU, kernel and busybox.
+    pub kit: &'a Kit,
+    /// The scenario's own directory; everything big goes there.
+    pub dir: &'a Path,
+    /// From the command line.
+    pub options: &'a Options,
+}
+
+/// A test in a guest.
+struct Scenario {
+    name: &'static str,
+    what: &'static str,
+    /// Runs and judges it.
+    run: fn(&Rig<'_>) -> Result<(), Failure>,
+}
+
+const SCENARIOS: [Scenario; 2] = [
+    Scenario {
+        name: "self-test",
+        what: "the rig: modules load, failures, hangs and panics of a guest are failures",
+        run: self_test::run,
+    },
+    Scenario {
+        name: "power-cut",
+        what: "power cuts of a served pool on NVMe devices with volatile write caches",
+        run: power_cut::run,
+    },
+];
+
+/// Why a scenario did not pass.
+#[derive(Debug)]
+pub struct Failure(pub String);
+
+impl Failure {
+    /// For [`Result::map_err`].
+    pub fn at<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Failure {
+        move |error| Failure(format!("{what}: {error}"))
+    }
+}
+
+/// What became of the scenarios.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All passed.
+    Passed,
+    /// One did not.
+    Failed,
+    /// This machine cannot run guests.
+    Skipped,
+}
+
+/// Lists or runs.
+pub fn act(action: &Action) -> End {
+    match action {
+        Action::List => {
+            SCENARIOS
+                .iter()
+                .for_each(|scenario| println!("{:<12} {}", scenario.name, scenario.what));
+            End::Passed
+        }
+        Action::Run { names, options } => run(names, options),
+    }
+}
+
+fn run(names: &[String], options: &Options) -> End {
+    let unknown = names.iter().find(|name| SCENARIOS.iter().all(|s| s.name != **name));
+    if let Some(name) = unknown {
+        println!("no scenario {name}: see `cargo xtask guest list`");
+        return End::Failed;
+    }
+    let dir = crate::target_dir().join("guest");
+    let kit = match Kit::provide(&dir) {
+        Ok(kit) => kit,
+        Err(Failure(why)) => {
+            println!("skipped: no guest can run here: {why}");
+            return End::Skipped;
+        }
+    };
+    let mut end = End::Passed;
+    for scenario in SCENARIOS.iter().filter(|s| names.iter().any(|name| name == s.name)) {
+        let rig = Rig { kit: &kit, dir: &dir.join(scenario.name), options };
+        let made = std::fs::create_dir_all(rig.dir).map_err(Failure::at(rig.dir.display()));
+        match made.and_then(|()| (scenario.run)(&rig)) {
+            Ok(()) => println!("{}: passed", scenario.name),
+            Err(Failure(why)) => {
+                println!("{}: FAILED: {why}", scenario.name);
+                end = End::Failed;
+            }
+        }
+    }
+    end
+}
+
+/// Runs a program quietly; its output.
+fn output(command: &mut Command) -> Result<String, Failure> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(Failure::at(&name))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure(format!("{name}: {}: {}", output.status, text.trim())));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
