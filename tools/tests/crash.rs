@@ -147,6 +147,11 @@ fn fio_completed(rig: &Rig) -> Vec<u64> {
     offsets
 }
 
+/// Writes that the server has done.
+fn served_writes(rig: &Rig) -> u64 {
+    rig.json(&["status"])["stats"]["writes"].as_u64().expect("a count")
+}
+
 /// fio writes at depth 32 until the server dies; what it saw completed. A job writes no block
 /// twice, so each must hold exactly this round's contents.
 fn fio_write_and_kill(rig: &mut Rig, round: u64, random: &mut Random) -> Vec<u64> {
@@ -165,10 +170,14 @@ fn fio_write_and_kill(rig: &mut Rig, round: u64, random: &mut Random) -> Vec<u64
         format!("--randseed={}", round + 1),
     ]);
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let pause = Duration::from_millis(500 + random.below(1000));
+    let before = served_writes(rig);
+    let pause = Duration::from_millis(50 + random.below(1200));
     thread::scope(|scope| {
         let shared = &*rig;
         let fio = scope.spawn(move || shared.program("fio", &options));
+        while served_writes(shared) == before && !fio.is_finished() {
+            thread::sleep(Duration::from_millis(10));
+        }
         thread::sleep(pause);
         let pid = rustix::process::Pid::from_raw(shared.pid().cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();

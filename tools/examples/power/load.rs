@@ -30,6 +30,8 @@ const SPILL_LIMIT: Duration = Duration::from_secs(2);
 /// If anything fails that must not, or a client reads what it did not write.
 pub fn run(program: &Program, marks: &Path, seed: u64, length: Duration) -> Result<(), PowerError> {
     let marks = Marks::open(marks)?;
+    let started = Instant::now();
+    let phase = |what: &str| println!("{:>6.1} s  {what}", started.elapsed().as_secs_f64());
     mark_devices(&program.data, &marks)?;
     let mut server = program.serve()?;
     for (name, mib, fragment) in VOLUMES {
@@ -37,11 +39,15 @@ pub fn run(program: &Program, marks: &Path, seed: u64, length: Duration) -> Resu
         program.ask(&["volume", "create", name, "--size", &size, "--fragment-size", fragment])?;
     }
     marks.leave(Mark::Ready)?;
+    phase("volumes are made");
     let mut clients: Vec<_> = (0..CONNECTIONS).map(|number| Load::new(seed, number)).collect();
     // Its death between the halves: what a restart recovers is cut as well.
     drive(program, &marks, &mut clients, length / 2, Some(server))?;
+    phase("the server is dead");
     server = program.serve()?;
+    phase("and serves again");
     drive(program, &marks, &mut clients, length / 2, None)?;
+    phase("the load has ended");
     println!("batches: {:?}", clients.iter().map(|client| client.number).collect::<Vec<_>>());
     // The machine is cut off now, so nothing has to end in order.
     server.kill()
