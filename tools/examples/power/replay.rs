@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use engine::admin::config::Config;
 use engine::admin::report::Role;
-use engine::check::{CheckError, check};
+use engine::check::{CheckError, Depth, check};
 
 use crate::content::{BLOCK_SECTORS, SECTOR};
 use crate::cut::{Fate, image, moment};
@@ -204,11 +204,11 @@ impl Recorded {
     }
 }
 
-/// `tessera check` in process: finds nothing, or at most copies that opening mends.
+/// `tessera check --deep` in process: finds nothing, or at most copies that opening mends.
 fn examine(program: &Program, mending: bool, violations: &mut Vec<String>) {
     let limit = Instant::now() + UNLOCKING;
     let examined = loop {
-        match check(&program.data) {
+        match check(&program.data, Depth::Deep) {
             // The kernel lets go of a dead server's files a moment later.
             Err(CheckError::InUse { .. }) if Instant::now() < limit => thread::sleep(STEP),
             examined => break examined,
