@@ -7,6 +7,9 @@ pub const SECTOR: usize = 512;
 /// Sectors in a block, the unit that is never torn.
 pub const BLOCK_SECTORS: u64 = 8;
 
+/// Bytes in a block.
+pub const BLOCK: usize = 4096;
+
 /// What sets the contents of one run's sectors apart from all others.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {

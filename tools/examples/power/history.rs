@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use crate::content::{BLOCK_SECTORS, Place, SECTOR, generation};
+use crate::content::{BLOCK, BLOCK_SECTORS, Place, SECTOR, generation};
 use crate::workload::{Action, Op, Region, batch, region};
 
 /// Generations of a block's sectors; 0 is zeros.
-pub type Value = [u32; BLOCK_SECTORS as usize];
+pub type Value = [u32; BLOCK / SECTOR];
 
 /// Everything that one connection wrote.
 pub struct History {
@@ -82,7 +82,7 @@ impl History {
     /// # Errors
     /// Says so, if they never were written there.
     pub fn value(&self, block: u64, found: &[u8]) -> Result<Value, String> {
-        let mut value = [0; BLOCK_SECTORS as usize];
+        let mut value = [0; BLOCK / SECTOR];
         let sectors = (block * BLOCK_SECTORS..).zip(found.chunks_exact(SECTOR));
         for (out, (sector, bytes)) in value.iter_mut().zip(sectors) {
             let place = Place { seed: self.seed, volume: self.region.volume, sector };

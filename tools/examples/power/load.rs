@@ -10,7 +10,7 @@ use engine::admin::config::{Config, DeviceConfig};
 use engine::admin::report::Role;
 use engine::target::nbd::client::{Client, Part, Receiver, Sender};
 
-use crate::content::{BLOCK_SECTORS, Place, SECTOR, fill};
+use crate::content::{BLOCK, Place, SECTOR, fill};
 use crate::history::History;
 use crate::mark::{Mark, Marks};
 use crate::random::Random;
@@ -211,7 +211,6 @@ impl Load {
         sender: &mut Sender,
         receiver: &mut Receiver,
     ) -> Result<(), PowerError> {
-        const BLOCK: usize = BLOCK_SECTORS as usize * SECTOR;
         let region = self.history.region();
         let blocks = 1 + self.random.below(READ_BLOCKS);
         let first = region.first + self.random.below(region.blocks - blocks + 1);

@@ -10,7 +10,7 @@ use engine::admin::config::Config;
 use engine::admin::report::Role;
 use engine::check::{CheckError, Depth, check};
 
-use crate::content::{BLOCK_SECTORS, SECTOR};
+use crate::content::BLOCK;
 use crate::cut::{Fate, image, moment};
 use crate::history::History;
 use crate::mark::Mark;
@@ -21,7 +21,6 @@ use crate::workload::{CONNECTIONS, VOLUMES, batch};
 use crate::write_log::WriteLog;
 use crate::{PowerError, system};
 
-const BLOCK: usize = BLOCK_SECTORS as usize * SECTOR;
 /// Violations of one replay that are printed.
 const PRINTED: usize = 4;
 /// Longest wait for the locks of a server that has ended.

@@ -177,7 +177,7 @@ impl Device {
         // The operation, then its flags: `WFS` is a synchronous write with FUA.
         let fua = request.kind.split_once('W').is_some_and(|(_, flags)| flags.starts_with('F'));
         let meets = |w: &Write| w.sector < sector + sectors && sector < w.sector + w.sectors;
-        if self.in_flight().any(|write| meets(write)) {
+        if self.in_flight().any(meets) {
             return false;
         }
         self.writes.push(Write { sector, sectors, fua, begun: now, ended: None, bytes: log() });
