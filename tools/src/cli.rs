@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    Context, check, demo, device, image, replay, serve, shell, status, tier, trace, volume,
+    Context, bench, check, demo, device, image, replay, serve, shell, status, tier, trace, volume,
 };
 use crate::error::CommandError;
 use crate::output::Form;
@@ -57,6 +57,9 @@ enum Command {
     Trace(trace::Action),
     /// Replay a trace against a served volume
     Replay(replay::Args),
+    /// Measure the engine in this process, or an NBD server
+    #[command(subcommand)]
+    Bench(bench::What),
     /// Show everything at work in three minutes, and clean up
     Demo(demo::Args),
     /// Print the completions of a shell
@@ -89,6 +92,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CommandError> {
         Command::Image(action) => image::run(action, context),
         Command::Trace(action) => trace::run(action, context),
         Command::Replay(args) => replay::run(args, context),
+        Command::Bench(what) => bench::run(what, context),
         Command::Demo(args) => demo::run(args, context),
         Command::Completions(args) => shell::completions(args, Cli::command()),
         Command::Man(args) => shell::man(args, Cli::command(), context),
@@ -145,6 +149,10 @@ mod tests {
             "tessera trace record out.csv.zst --volume vm1 --seconds 10",
             "tessera trace replay in.csv.zst --live --volume vm1",
             "tessera replay in.csv.zst --live --volume vm1 --speed 10 --prefetch readahead",
+            "tessera bench engine --device uring --path f --depth 1 --read 0 --fsync 32 --json",
+            "tessera bench engine --hop --depth 1",
+            "tessera bench cpus",
+            "tessera bench nbd nbd+unix:///v?socket=s --block-size 128KiB --pattern seq",
             "tessera demo",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
@@ -168,6 +176,9 @@ mod tests {
             "tessera completions",
             "tessera completions tcsh",
             "tessera man",
+            "tessera bench engine --block-size 1MiB",
+            "tessera bench engine --read 101",
+            "tessera bench nbd http://x",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -115,6 +115,9 @@ pub enum CommandError {
         /// Places.
         found: usize,
     },
+    /// A measurement failed.
+    #[error(transparent)]
+    Bench(#[from] crate::command::bench::BenchError),
     /// Ended by a signal.
     #[error("interrupted")]
     Interrupted,

@@ -96,6 +96,17 @@ pub fn allowed_cpus() -> Vec<usize> {
     (0..bits).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
 }
 
+/// Keeps the calling thread on one CPU; false if this process may not run there.
+pub fn pin_this_thread(cpu: usize) -> bool {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    assert!(cpu < 8 * size_of_val(&set), "a CPU number");
+    // SAFETY: `cpu` is below the set's number of bits.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: `set` is a cpu_set_t of the size given.
+    unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) == 0 }
+}
+
 fn check_memlock(have_bytes: u64) -> Result<(), ExecutorError> {
     if have_bytes < MIN_MEMLOCK_BYTES {
         return Err(ExecutorError::Memlock { have_bytes });

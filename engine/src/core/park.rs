@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::core::clock;
+use crate::core::meter::count_syscall;
 use crate::core::reactor::Poll;
 use crate::core::wake::{WakeSet, Waker};
 use crate::units::CoreId;
@@ -100,12 +101,14 @@ impl Park {
     fn wait(&self, ns: u64) -> bool {
         let waker = self.waker();
         let limit = Timespec::try_from(Duration::from_nanos(ns)).expect("at most a second");
+        count_syscall();
         let ready = poll(&mut [PollFd::new(waker, PollFlags::IN)], Some(&limit));
         // An interrupted sleep is over: whoever sleeps looks around and sleeps again.
         if !matches!(ready, Ok(1..) | Err(rustix::io::Errno::INTR)) {
             assert!(ready.is_ok(), "polling an eventfd: {ready:?}");
             return false;
         }
+        count_syscall();
         let read = rustix::io::read(waker, &mut [0; 8]);
         let empty = read == Err(rustix::io::Errno::AGAIN);
         assert!(empty || read.is_ok(), "reading an eventfd: {:?}", read.map_err(io::Error::from));

@@ -15,6 +15,7 @@
 //! such wakes get lost; that is what [`crate::core::watch`] is for.
 
 use crate::core::arena::{ArenaAddr, Arenas};
+use crate::core::meter::count_syscall;
 use io_uring::{IoUring, cqueue, squeue};
 use std::io;
 use std::marker::PhantomData;
@@ -196,6 +197,7 @@ impl Ring {
             return Ok(());
         }
         drop(queue);
+        count_syscall();
         match self.uring.submit() {
             Ok(_) => Ok(()),
             // Nothing was lost: what is still queued enters with the next pass.

@@ -23,6 +23,7 @@ use loom::sync::atomic::{AtomicBool, Ordering, fence};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
+use crate::core::meter::count_syscall;
 use crate::planted::{Bug, planted};
 use crate::units::CoreId;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -103,6 +104,7 @@ impl Waker {
     /// Writes the eventfd, whether the core sleeps or not.
     pub fn ring(&self) {
         let one = 1u64;
+        count_syscall();
         // SAFETY: eight readable bytes and a descriptor that `self` keeps open.
         let wrote = unsafe { libc::write(self.eventfd.as_raw_fd(), (&raw const one).cast(), 8) };
         assert_eq!(wrote, 8, "writing an eventfd: {}", std::io::Error::last_os_error());

@@ -14,6 +14,7 @@
 //! The kernel keeps a watched file open: remove it before closing it, or its
 //! peer sees no end.
 
+use crate::core::meter::count_syscall;
 use crate::core::ring::RingError;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use std::io;
@@ -127,6 +128,7 @@ impl Watch {
             if self.uring.submission().cq_overflow() {
                 // The kernel holds events back until it is entered; a failure
                 // leaves the flag set and is tried again with the next pass.
+                count_syscall();
                 let _ = self.uring.submit();
             }
             let entry: cqueue::Entry = self.uring.completion().next()?;
@@ -185,6 +187,7 @@ impl Watch {
         let pushed = unsafe { self.uring.submission().push(entry) };
         assert!(pushed.is_ok(), "every entry is submitted at once");
         loop {
+            count_syscall();
             match self.uring.submit() {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 other => return other.map(drop),

@@ -49,7 +49,8 @@ pub fn finish_drops(server: &Server) {
     }
 }
 
-fn handle(server: &Server, request: AdminRequest, report: &mut dyn FnMut(Progress)) -> Answer {
+/// Carries out one request.
+pub fn handle(server: &Server, request: AdminRequest, report: &mut dyn FnMut(Progress)) -> Answer {
     match request {
         AdminRequest::Status => Ok(AdminResponse::Status(status(server))),
         AdminRequest::VolumeCreate { name, size_bytes, fragment_size, block_bytes, read_only } => {

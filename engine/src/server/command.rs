@@ -6,9 +6,11 @@ use std::sync::mpsc::Sender;
 use predictor::lstm::Weights;
 use predictor::prefetch::{PrefetchKind, Settings};
 
+use crate::core::meter::Meter;
 use crate::request::Failure;
 use crate::table::Counters;
 use crate::table::op::Part;
+use crate::target::load::Load;
 use crate::target::nbd::socket::Socket;
 use crate::units::{CoreId, SliceId, VolumeId};
 use crate::volume::Volumes;
@@ -54,6 +56,8 @@ pub enum Command {
     Weights(Arc<Weights>),
     /// Copy all requests here, or to nobody.
     Tap(Option<Arc<TraceTap>>),
+    /// Load a volume from this core, instead of any load before.
+    Load(Box<Load>),
     /// A snapshot of this core's counters.
     Stats(Sender<CoreStats>),
     /// Take no new work, finish what is under way, flush, checkpoint, end.
@@ -100,6 +104,8 @@ pub struct CoreStats {
     pub connections: Vec<Option<VolumeId>>,
     /// Version of the model in use, 0 without one.
     pub model_version: u64,
+    /// What its thread has cost.
+    pub meter: Meter,
     /// CPU it is pinned to.
     pub cpu: Option<usize>,
 }

@@ -16,7 +16,7 @@ use super::command::{Command, CoreMessage, CoreStats, Outcome};
 use super::notify::{self, notify};
 use super::open;
 use super::recorder::Recorder;
-use super::start::{self, CoreEnd, predictor_settings};
+use super::start::{self, CoreEnd, Kit, predictor_settings};
 use super::trainer::{self, LESSONS, Training};
 use crate::admin::config::Config;
 use crate::admin::listener::NbdListener;
@@ -147,18 +147,50 @@ impl Server {
 /// flushes and checkpoints.
 pub fn serve(data_dir: &Path, config: Config) -> Result<(), ServeError> {
     let system = |what| move |source| ServeError::System { what, source };
-    let mut opened = open::open(data_dir, &config)?;
+    let opened = open::open(data_dir, &config)?;
     let nbd = listen(data_dir, &config)?;
     let admin_socket = crate::admin::server::listen(data_dir)?;
+    let launched = launch(data_dir, config, opened, start::spawn)?;
+    let Launched { server, cores, stopped, lock } = launched;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        let end = server.stop.try_clone().map_err(system("making a socket pair"))?;
+        signal_hook::low_level::pipe::register(signal, end).map_err(system("taking a signal"))?;
+    }
+    tracing::info!("serving {} on {} cores", data_dir.display(), server.cores());
+    notify(notify::State::Ready);
+    wait(&server, &nbd, &admin_socket, &stopped);
+    notify(notify::State::Stopping);
+    drop(nbd);
+    // Left behind it would only be replaced by the next server.
+    let _ = std::fs::remove_file(data_dir.join(crate::admin::protocol::SOCKET_NAME));
+    let stopped = stop_cores(&server, cores);
+    drop(lock);
+    stopped
+}
+
+/// A server and its cores, as whoever runs them holds them.
+pub(super) struct Launched<T> {
+    pub server: Arc<Server>,
+    pub cores: T,
+    /// Readable once somebody has asked the server to stop.
+    pub stopped: UnixStream,
+    pub lock: open::DirLock,
+}
+
+/// Puts cores together on an open pool, lets `run` start them, and starts training.
+pub(super) fn launch<T>(
+    data_dir: &Path,
+    config: Config,
+    mut opened: open::Opened,
+    run: impl FnOnce(Vec<Kit>) -> Result<T, ServeError>,
+) -> Result<Launched<T>, ServeError> {
+    let system = |what| move |source| ServeError::System { what, source };
     let volumes = opened.catalog.serving();
     let lessons = Arc::new(ArrayQueue::new(LESSONS));
     let saved = trainer::saved_weights(data_dir);
-    let cores = start::start(&config, &mut opened, &volumes, &lessons, saved.as_ref())?;
+    let cores = start::assemble(&config, &mut opened, &volumes, &lessons, saved.as_ref())?;
+    let running = run(cores.kits)?;
     let (stop, stopped) = UnixStream::pair().map_err(system("making a socket pair"))?;
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        let end = stop.try_clone().map_err(system("making a socket pair"))?;
-        signal_hook::low_level::pipe::register(signal, end).map_err(system("taking a signal"))?;
-    }
     let state = State {
         io: open::synchronous(&opened.stores)?.sharing_failures(Arc::clone(&cores.space)),
         catalog: opened.catalog,
@@ -184,16 +216,7 @@ pub fn serve(data_dir: &Path, config: Config) -> Result<(), ServeError> {
     });
     start_training(&server, saved, lessons)?;
     admin::finish_drops(&server);
-    tracing::info!("serving {} on {} cores", data_dir.display(), server.cores());
-    notify(notify::State::Ready);
-    wait(&server, &nbd, &admin_socket, &stopped);
-    notify(notify::State::Stopping);
-    drop(nbd);
-    // Left behind it would only be replaced by the next server.
-    let _ = std::fs::remove_file(data_dir.join(crate::admin::protocol::SOCKET_NAME));
-    let stopped = stop_cores(&server, cores.threads);
-    drop(opened.lock);
-    stopped
+    Ok(Launched { server, cores: running, stopped, lock: opened.lock })
 }
 
 fn start_training(
@@ -272,7 +295,10 @@ fn accept(server: &Server, listener: &Listener, next: &mut u8) {
 }
 
 /// Drains all cores within the configured time.
-fn stop_cores(server: &Server, threads: Vec<CoreThread<CoreEnd>>) -> Result<(), ServeError> {
+pub(super) fn stop_cores(
+    server: &Server,
+    threads: Vec<CoreThread<CoreEnd>>,
+) -> Result<(), ServeError> {
     tracing::info!("stopping");
     if let Some(training) = locked(&server.training).take() {
         training.stop();

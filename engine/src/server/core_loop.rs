@@ -14,9 +14,11 @@ use super::command::{Command, CoreMessage, CoreStats, Outcome};
 use super::host::CoreHost;
 use super::observe::Observer;
 use super::sink::{CONTROL_ORIGIN, Plant};
+use crate::core::meter::Meter;
 use crate::core::reactor::Poll;
 use crate::core::watch::{Interest, Watch, WatchId};
 use crate::table::Table;
+use crate::target::load::Load;
 use crate::target::nbd::server::Server;
 use crate::target::nbd::socket::Socket;
 use crate::units::{BLOCK_BYTES, Nanos, SliceId, VolumeId};
@@ -62,6 +64,7 @@ pub struct CoreLoop {
     plant: Plant,
     observer: Observer,
     nbd: Server,
+    load: Option<Box<Load>>,
     watch: Watch,
     watches: Vec<Option<(WatchId, Interest)>>,
     forecasts: Vec<(SliceId, VolumeId, u64)>,
@@ -105,6 +108,7 @@ impl CoreLoop {
             plant,
             observer,
             nbd: Server::new(connections),
+            load: None,
             watch,
             watches: vec![None; connections.into()],
             forecasts: Vec::with_capacity(64),
@@ -217,6 +221,12 @@ impl CoreLoop {
         worked
     }
 
+    fn run_load(&mut self) -> bool {
+        let Self { load, composer, plant, observer, forecasts, flushes, now, .. } = self;
+        let Some(load) = load else { return false };
+        load.run(&mut CoreHost { composer, plant, observer, forecasts, flushes, now: *now })
+    }
+
     /// Watches for writability only where a send is stuck.
     fn update_interest(&mut self) {
         for (conn, connection) in self.nbd.iter() {
@@ -253,9 +263,12 @@ impl CoreLoop {
         while let Some(completion) = self.plant.completions.pop() {
             worked = true;
             self.errors += u64::from(completion.result.is_err());
-            let Self { nbd, composer, plant, observer, forecasts, flushes, now, .. } = self;
+            let Self { nbd, load, composer, plant, observer, forecasts, flushes, now, .. } = self;
             let mut host = CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
-            nbd.complete(completion, &mut host);
+            match load {
+                Some(load) if Load::is_tag(completion.tag) => load.complete(completion, &mut host),
+                _ => nbd.complete(completion, &mut host),
+            }
         }
         while let Some((origin, result)) = self.plant.control.pop() {
             worked = true;
@@ -323,6 +336,11 @@ impl CoreLoop {
                 self.settling = Some(waiter);
             }
             Command::Connection(socket) => self.connect(socket),
+            Command::Load(load) => {
+                let idle = self.load.as_ref().is_none_or(|load| load.is_quiet());
+                assert!(idle, "a load ends before the next begins");
+                self.load = Some(load);
+            }
             Command::Flush(waiter) => {
                 let origin = self.origin(waiter);
                 self.table.flush(None, origin, &mut self.plant);
@@ -347,6 +365,9 @@ impl CoreLoop {
             Command::Stop => {
                 self.stop = Stop::Draining;
                 self.nbd.stop();
+                if let Some(load) = &mut self.load {
+                    load.stop();
+                }
             }
         }
     }
@@ -380,6 +401,7 @@ impl CoreLoop {
             volumes: self.composer.volumes().list().iter().map(usage).collect(),
             connections: self.nbd.iter().map(|(_, connection)| connection.volume()).collect(),
             model_version: self.observer.model_version(),
+            meter: Meter::of_this_thread(),
             cpu: self.cpu,
         }
     }
@@ -429,6 +451,7 @@ impl Poll for CoreLoop {
         self.table.set_now(now);
         let mut worked = self.take_mail();
         worked |= self.serve_clients();
+        worked |= self.run_load();
         worked |= self.handle_data();
         worked |= self.predict();
         worked |= self.finish_io();

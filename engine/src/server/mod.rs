@@ -7,9 +7,11 @@
 //! the data path.
 
 pub mod admin;
+pub mod by_hand;
 pub mod command;
 pub mod control;
 pub mod core_loop;
+pub mod embedded;
 pub mod host;
 pub mod notify;
 pub mod observe;

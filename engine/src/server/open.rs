@@ -63,10 +63,13 @@ fn lock(data_dir: &Path) -> Result<DirLock, ServeError> {
 }
 
 /// A device of the configuration, open.
-struct OpenDevice {
-    store: Arc<Store>,
-    path: PathBuf,
-    role: Role,
+pub struct OpenDevice {
+    /// Its bytes.
+    pub store: Arc<Store>,
+    /// Where it is, for messages.
+    pub path: PathBuf,
+    /// Its tier.
+    pub role: Role,
 }
 
 /// Opens the devices of a configuration, fast ones first: existing ones, and new files where a
@@ -139,7 +142,20 @@ fn contents(io: &mut dyn PoolIo, device: DeviceId, size: u64) -> Result<Contents
 /// Opens the pool of a configuration; makes it if all devices are blank.
 pub fn open(data_dir: &Path, config: &Config) -> Result<Opened, ServeError> {
     let lock = lock(data_dir)?;
-    let stores = open_stores(data_dir, config)?;
+    open_pool(data_dir, open_stores(data_dir, config)?, lock)
+}
+
+/// Opens the pool on devices that are open, fast ones first; makes it if all are blank.
+pub fn open_on(data_dir: &Path, devices: Vec<OpenDevice>) -> Result<Opened, ServeError> {
+    let lock = lock(data_dir)?;
+    open_pool(data_dir, devices, lock)
+}
+
+fn open_pool(
+    data_dir: &Path,
+    stores: Vec<OpenDevice>,
+    lock: DirLock,
+) -> Result<Opened, ServeError> {
     let plain: Vec<_> = stores.iter().map(|device| Arc::clone(&device.store)).collect();
     let mut io = synchronous(&plain)?;
     let sizes: Vec<_> = plain.iter().map(|store| store.size_bytes()).collect();

@@ -45,18 +45,18 @@ const CONNECTIONS: u16 = 256;
 /// How a core ended.
 pub type CoreEnd = Result<u64, ServeError>;
 
-/// The running cores.
+/// Cores that do not run yet.
 pub struct Cores {
     /// To their mailboxes.
     pub control: Control<CoreMessage>,
-    /// Their threads.
-    pub threads: Vec<CoreThread<CoreEnd>>,
+    /// Their parts.
+    pub kits: Vec<Kit>,
     /// Free and taken space.
     pub space: Arc<SpaceMap>,
 }
 
 /// Everything that one core is made of, on its way to the core's thread.
-struct Kit {
+pub struct Kit {
     composer: Composer,
     table: Table,
     arena: Arena,
@@ -118,8 +118,8 @@ fn tier_settings(config: &Config) -> TierSettings {
     }
 }
 
-/// Starts one core for each allowed CPU, or as many as the configuration says.
-pub fn start(
+/// The parts of one core for each allowed CPU, or of as many as the configuration says.
+pub fn assemble(
     config: &Config,
     opened: &mut Opened,
     volumes: &Volumes,
@@ -149,7 +149,7 @@ pub fn start(
     }
     let shared = Arc::new(Shared { drained: AtomicU32::new(0) });
     let verdicts = Arc::new(Verdicts::default());
-    let mut threads = Vec::new();
+    let mut kits = Vec::new();
     for ((arena, mail), slices) in arenas.into_iter().zip(mail).zip(owned) {
         let core = arena.core();
         let mut composer = Composer::new(core, cores, MAX_REQUESTS);
@@ -163,7 +163,7 @@ pub fn start(
         if let Some(weights) = weights {
             observer.install(weights);
         }
-        let kit = Kit {
+        kits.push(Kit {
             composer,
             table: Table::new(table_config(config, opened, core, cores), slices),
             arena,
@@ -175,11 +175,18 @@ pub fn start(
             shared: Arc::clone(&shared),
             cpu: cpus.get(usize::from(core.get())).copied(),
             spin_ns: u64::from(config.spin_us) * 1000,
-        };
-        let (cpu, name) = (kit.cpu, format!("core-{core}"));
-        threads.push(spawn_core(cpu, &name, move || run(kit))?);
+        });
     }
-    Ok(Cores { control, threads, space })
+    Ok(Cores { control, kits, space })
+}
+
+/// Starts a thread for each core.
+pub fn spawn(kits: Vec<Kit>) -> Result<Vec<CoreThread<CoreEnd>>, ServeError> {
+    let start = |kit: Kit| {
+        let (cpu, name) = (kit.cpu, format!("core-{}", kit.arena.core()));
+        Ok(spawn_core(cpu, &name, move || run(kit))?)
+    };
+    kits.into_iter().map(start).collect()
 }
 
 fn table_config(config: &Config, opened: &Opened, core: CoreId, cores: u8) -> TableConfig {
@@ -197,30 +204,44 @@ fn table_config(config: &Config, opened: &Opened, core: CoreId, cores: u8) -> Ta
     }
 }
 
+impl Kit {
+    /// Puts the core together, on the thread that will turn it.
+    pub fn build(self) -> Result<(CoreLoop, Park), ServeError> {
+        let core = self.arena.core();
+        let eventfd = self.wake.waker(core);
+        let arenas = Arc::clone(self.arena.arenas());
+        let entries = MAX_OPS * u32::try_from(self.stores.len()).expect("at most 64 devices");
+        let ring = entries.next_power_of_two().min(4096);
+        let fd = std::os::fd::AsFd::as_fd(eventfd);
+        let devices = Devices::new(&self.stores, arenas, fd, ring, MAX_OPS)?;
+        let watch = Watch::new(u32::from(CONNECTIONS) + 8, fd)?;
+        let roles = self.table.roles();
+        let plant = Plant::new(self.arena, devices, roles, self.space, self.mail, MAX_OPS);
+        let park = Park::new(self.wake.clone(), core, self.spin_ns);
+        let core_loop = CoreLoop::new(
+            self.composer,
+            self.table,
+            plant,
+            self.observer,
+            watch,
+            CONNECTIONS,
+            self.shared,
+            self.cpu,
+        );
+        Ok((core_loop, park))
+    }
+
+    /// Staged fragments are never copied to the fast tier.
+    #[must_use]
+    pub fn without_promotion(mut self) -> Kit {
+        self.table.config.tier.promote_touches = 0;
+        self
+    }
+}
+
 /// The body of a core's thread. Ends with the number of wakes that only the beat found.
 async fn run(kit: Kit) -> CoreEnd {
-    let core = kit.arena.core();
-    let eventfd = kit.wake.waker(core);
-    let arenas = Arc::clone(kit.arena.arenas());
-    let entries = MAX_OPS * u32::try_from(kit.stores.len()).expect("at most 64 devices");
-    let ring = entries.next_power_of_two().min(4096);
-    let fd = std::os::fd::AsFd::as_fd(eventfd);
-    let devices = Devices::new(&kit.stores, arenas, fd, ring, MAX_OPS)?;
-    let watch = Watch::new(u32::from(CONNECTIONS) + 8, fd)?;
-    let roles = kit.table.roles();
-    let plant = Plant::new(kit.arena, devices, roles, kit.space, kit.mail, MAX_OPS);
-    let mut park = Park::new(kit.wake.clone(), core, kit.spin_ns);
-    let shared = kit.shared;
-    let mut core_loop = CoreLoop::new(
-        kit.composer,
-        kit.table,
-        plant,
-        kit.observer,
-        watch,
-        CONNECTIONS,
-        shared,
-        kit.cpu,
-    );
+    let (mut core_loop, mut park) = kit.build()?;
     reactor::run(&mut core_loop, &mut park);
     Ok(park.lost_wakes())
 }

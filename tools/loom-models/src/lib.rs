@@ -7,6 +7,9 @@
 //! The rings of `core::mailbox` are crossbeam's and have its own models; what is
 //! modelled here is what we build around them.
 
+pub mod core;
+#[path = "../../../engine/src/planted.rs"]
+pub mod planted;
 #[path = "../../../engine/src/pool/space_map.rs"]
 pub mod space_map;
 #[path = "../../../engine/src/units.rs"]

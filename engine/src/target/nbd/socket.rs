@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use crate::core::meter::count_syscall;
+
 /// A stream socket of either family.
 #[derive(Debug)]
 pub enum Socket {
@@ -37,12 +39,14 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        count_syscall();
         match self {
             Socket::Unix(socket) => socket.read(buf),
             Socket::Tcp(socket) => socket.read(buf),
         }
     }
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        count_syscall();
         match self {
             Socket::Unix(socket) => socket.read_vectored(bufs),
             Socket::Tcp(socket) => socket.read_vectored(bufs),
@@ -52,12 +56,14 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        count_syscall();
         match self {
             Socket::Unix(socket) => socket.write(buf),
             Socket::Tcp(socket) => socket.write(buf),
         }
     }
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        count_syscall();
         match self {
             Socket::Unix(socket) => socket.write_vectored(bufs),
             Socket::Tcp(socket) => socket.write_vectored(bufs),

@@ -1,0 +1,4 @@
+//! What the wake set counts with.
+
+#[path = "../../../engine/src/core/meter.rs"]
+pub mod meter;
