@@ -1,7 +1,8 @@
-//! Developer tasks: `cargo xtask test`, `sim`, `planted`, `guest`, `crash`, `rows`, `fuzz`, `loom` and `miri`.
+//! Developer tasks: `cargo xtask test`, `sim`, `planted`, `guest`, `crash`, `compare`, `rows`, `fuzz`, `loom` and `miri`.
 
 #![forbid(unsafe_code)]
 
+mod compare;
 mod fuzz;
 mod guest;
 mod miri;
@@ -10,7 +11,7 @@ mod planted;
 mod rows;
 mod steps;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -63,6 +64,8 @@ enum Task {
     Loom,
     /// Run the modules with unsafe code, and the codecs, under Miri; needs a nightly with miri
     Miri,
+    /// Measure Tessera beside its peers, in turns
+    Compare(compare::Args),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::run(&root(), &args),
         Task::Loom => steps::run(cargo(&["test", "--profile", "ci", "-p", "loom-models"])),
         Task::Miri => miri::run(),
+        Task::Compare(args) => compare::run(&root(), &args),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -89,6 +93,10 @@ fn root() -> PathBuf {
 /// Where cargo builds.
 fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+/// Where `cargo build --profile ci` puts the command.
+fn tessera(root: &Path) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    target.map_or_else(|| root.join("target"), PathBuf::from).join("ci/tessera")
 }
 
 fn cargo(arguments: &[&str]) -> Command {

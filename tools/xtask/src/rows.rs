@@ -79,10 +79,9 @@ fn show(root: &Path, row: &Row) -> Result<(), String> {
 
 /// PATH with the freshly built `tessera` first.
 fn search_path(root: &Path) -> OsString {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let built = crate::tessera(root);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let all = std::iter::once(target.join("ci")).chain(std::env::split_paths(&path));
+    let all = built.parent().map(PathBuf::from).into_iter().chain(std::env::split_paths(&path));
     std::env::join_paths(all).unwrap_or(path)
 }
 
