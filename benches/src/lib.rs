@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod core;
+
 use engine::format::record::{Entry, FragmentKey, MAX_ENTRIES, put_blocks};
 use engine::table::entry::Place;
 use engine::units::{Crc, VolumeId};

@@ -196,7 +196,9 @@ impl Table {
         let mem = piece.temp.as_ref().expect("old blocks have memory").mem().block(which);
         if let Err(failure) = result {
             piece.failure.get_or_insert(failure);
-        } else if sink.crc(mem) != piece.work.crcs[which as usize] && !planted(Bug::IgnoredCrcOfMerge) {
+        } else if sink.crc(mem) != piece.work.crcs[which as usize]
+            && !planted(Bug::IgnoredCrcOfMerge)
+        {
             self.counters.corrupt_blocks += 1;
             piece.failure.get_or_insert(Failure::Media);
         }

@@ -137,6 +137,13 @@ fn test(quick: bool) -> bool {
             end => Ok(end == guest::End::Passed),
         });
     }
+    match packages::counting_lacks(!quick) {
+        None => {
+            let bench = ["bench", "-p", "benches", "--bench", "instructions", "--profile", "ci"];
+            steps.add("instructions", cargo(&bench));
+        }
+        Some(lack) => steps.skip("instructions", lack),
+    }
     if packages::installed("cargo-deny") {
         steps.add("licences", cargo(&["deny", "check", "licenses", "bans", "sources"]));
     } else {

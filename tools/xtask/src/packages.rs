@@ -3,14 +3,31 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("fio", "fio"),
     ("nbdcopy", "libnbd-bin"),
     ("nbdinfo", "libnbd-bin"),
     ("qemu-img", "qemu-utils"),
     ("mkfs.ext4", "e2fsprogs"),
     ("zstd", "zstd"),
+    ("valgrind", "valgrind"),
 ];
+
+/// Starts the benches that count instructions; its version is that of the crate they use.
+const RUNNER: (&str, &str) = ("gungraun-runner", "0.20.0");
+
+/// What counting instructions lacks here. With `install` the runner is built if it is
+/// missing: it is no Debian package.
+pub fn counting_lacks(install: bool) -> Option<&'static str> {
+    if !installed("valgrind") {
+        return Some("valgrind is not installed");
+    }
+    let (name, version) = RUNNER;
+    if install && !installed(name) {
+        crate::steps::run(crate::cargo(&["install", name, "--version", version, "--locked"]));
+    }
+    (!installed(name)).then_some("gungraun-runner is not installed (cargo install)")
+}
 
 /// Installs what is missing, on Debian as root and if `install`; else names it.
 /// Tests that need a missing program skip themselves with a line.
@@ -55,6 +72,13 @@ fn apt(arguments: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_runner_is_of_the_locked_version() {
+        let lock = std::fs::read_to_string(crate::root().join("Cargo.lock")).unwrap();
+        let crate_and_version = format!("name = \"gungraun\"\nversion = \"{}\"", RUNNER.1);
+        assert!(lock.contains(&crate_and_version), "{RUNNER:?}");
+    }
 
     #[test]
     fn programs_are_found_by_name() {
