@@ -11,7 +11,7 @@ mod planted;
 mod rows;
 mod steps;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -93,10 +93,11 @@ fn root() -> PathBuf {
 /// Where cargo builds.
 fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// Where `cargo build --profile ci` puts the command.
-fn tessera(root: &Path) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    target.map_or_else(|| root.join("target"), PathBuf::from).join("ci/tessera")
+fn tessera() -> PathBuf {
+    target_dir().join("ci/tessera")
 }
 
 fn cargo(arguments: &[&str]) -> Command {

@@ -79,7 +79,7 @@ fn show(root: &Path, row: &Row) -> Result<(), String> {
 
 /// PATH with the freshly built `tessera` first.
 fn search_path(root: &Path) -> OsString {
-    let built = crate::tessera(root);
+    let built = crate::tessera();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = built.parent().map(PathBuf::from).into_iter().chain(std::env::split_paths(&path));
     std::env::join_paths(all).unwrap_or(path)

@@ -86,7 +86,7 @@ fn compare(root: &Path, args: &Args, cases: &[Case]) -> Result<(Value, bool), St
     fs::create_dir_all(&results).map_err(|e| failed(&results, e))?;
     fs::create_dir_all(&args.dir).map_err(|e| failed(&args.dir, e))?;
     let dir = args.dir.canonicalize().map_err(|e| failed(&args.dir, e))?;
-    let mut lab = Lab::new(crate::tessera(root), dir, results.clone(), args.bdevperf.clone());
+    let mut lab = Lab::new(crate::tessera(), dir, results.clone(), args.bdevperf.clone());
     lab.seconds = args.seconds.unwrap_or(if args.quick { 1 } else { 3 }).into();
     lab.region_mib = if args.quick { 256 } else { 1024 };
     let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 5 });
