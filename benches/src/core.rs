@@ -10,7 +10,7 @@ use engine::target::load::{Job, Mix, Order, Span, Tally};
 use engine::units::{SEGMENT_BYTES, VolumeId};
 
 /// Bytes of each device.
-const DEVICE_BYTES: u64 = 256 << 20;
+const DEVICE_BYTES: u64 = 320 << 20;
 /// Requests under way.
 const DEPTH: u16 = 32;
 

@@ -307,6 +307,10 @@ impl CoreLoop {
             self.next_tick = self.table.tick(&mut self.plant);
             self.cool();
             self.observer.judge(&self.table.counters);
+        } else if worked {
+            // What has just begun to wait for memory must not wait for another event.
+            let soon = self.last_tick.after(TICK_NS);
+            self.next_tick = Some(self.next_tick.map_or(soon, |at| at.min(soon)));
         }
         if self.now >= self.next_second {
             self.next_second = self.now.after(SECOND_NS);

@@ -181,6 +181,10 @@ impl World {
         let due = it.next_tick.is_some_and(|at| self.now >= at);
         let busy = worked && self.now.since(it.last_tick) > TICK_NS;
         if !due && !busy {
+            if worked {
+                let soon = it.last_tick.after(TICK_NS);
+                it.next_tick = Some(it.next_tick.map_or(soon, |at| at.min(soon)));
+            }
             return false;
         }
         it.last_tick = self.now;

@@ -42,8 +42,21 @@ impl World {
                     slice.waiting.len(),
                     slice.index.len()
                 ));
+                for f in slice.index.iter() {
+                    lines.push(format!(
+                        "  {:?}: {} present, {} cold, {} copies, {} pins, {:?}, slots {:?}",
+                        f.key,
+                        f.present,
+                        f.cold_blocks,
+                        f.copies,
+                        f.pins,
+                        f.saved,
+                        f.fast.each_ref().map(|s| s.as_ref().map(|s| (s.taken, s.named)))
+                    ));
+                }
             }
-            lines.push(format!("core {:?}", core.table.tiering));
+            let starved = core.table.starved;
+            lines.push(format!("core starved {starved} {:?}", core.table.tiering));
         }
         lines.join("\n")
     }

@@ -207,7 +207,12 @@ impl Table {
         }
         let era = piece.era.take().expect("old blocks are read in an era");
         let (id, failure) = (piece.slice, piece.failure);
-        self.slice(id).limbo.leave(era);
+        let slice = self.slice(id);
+        slice.limbo.leave(era);
+        // This read may have been the last to keep the places that its own write waits for.
+        if !slice.limbo.is_empty() {
+            self.kick(id);
+        }
         if let Some(failure) = failure {
             return self.finish_with_promise(index, Err(failure), sink);
         }

@@ -61,7 +61,7 @@ fn show(root: &Path, row: &Row) -> Result<(), String> {
         .args(["-c", &row.command])
         .current_dir(root)
         .env("TESSERA_DATA", scratch.join("data"))
-        .env("PATH", search_path(root))
+        .env("PATH", search_path())
         .output();
     let removed = fs::remove_dir_all(&scratch);
     let output = output.map_err(|e| format!("sh: {e}"))?;
@@ -78,7 +78,7 @@ fn show(root: &Path, row: &Row) -> Result<(), String> {
 }
 
 /// PATH with the freshly built `tessera` first.
-fn search_path(root: &Path) -> OsString {
+fn search_path() -> OsString {
     let built = crate::tessera();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = built.parent().map(PathBuf::from).into_iter().chain(std::env::split_paths(&path));
