@@ -42,7 +42,7 @@ fn an_engine_on_a_file_is_measured_and_the_file_is_not_lost_by_mistake() {
     let rig = Rig::new();
     let disk = rig.path("disk");
     let disk = disk.to_str().expect("a plain path");
-    let on_file = ["--device", "uring", "--path", disk, "--size", "256MiB", "--depth", "2"];
+    let on_file = ["--device", "uring", "--path", disk, "--size", "384MiB", "--depth", "2"];
     let report = engine(&rig, &on_file);
     check(&report);
     assert!(number(&report, "syscalls_per_io") > 0.1, "a file needs system calls: {report}");
