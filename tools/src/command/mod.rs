@@ -37,7 +37,7 @@ impl Context {
 }
 
 /// Longest wait for the devices of a server that has just died.
-const UNLOCK_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const UNLOCK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs `open` until the devices are not in use. The kernel releases the locks
 /// of a dead server with its rings, a moment after the process; a server that

@@ -5,13 +5,16 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use engine::admin::Role;
 use engine::device::Store;
+use engine::device::file::OpenError;
 use engine::server::open::OpenDevice;
 
 use super::BenchError;
+use crate::command::UNLOCK_LIMIT;
 
 /// Both ends of a device, where owners keep their marks.
 const EDGE_BYTES: usize = 1 << 20;
@@ -37,22 +40,36 @@ pub(super) fn open(
         (Kind::Memory, None) => (Store::memory(bytes)?, PathBuf::from("memory")),
         (Kind::Uring, Some(path)) => {
             let failed = |source| BenchError::File { path: path.to_owned(), source };
-            if path.exists() {
-                let blank = is_blank(path).map_err(failed)?;
-                if !blank && !overwrite {
-                    return Err(BenchError::NotBlank(path.to_owned()));
-                }
-                if !blank {
-                    clear(path).map_err(failed)?;
-                }
-            } else {
+            if !path.exists() {
                 make(path, bytes).map_err(failed)?;
             }
-            (Store::open(path, 0)?, path.to_owned())
+            // Locked first: nothing that anybody uses is looked at, let alone cleared.
+            let store = lock(path)?;
+            let blank = is_blank(path).map_err(failed)?;
+            if !blank && !overwrite {
+                return Err(BenchError::NotBlank(path.to_owned()));
+            }
+            if !blank {
+                clear(path).map_err(failed)?;
+            }
+            (store, path.to_owned())
         }
         _ => return Err(BenchError::Path),
     };
     Ok(OpenDevice { store: Arc::new(store), path, role: Role::Fast })
+}
+
+/// Opens a device; the ring of a process that has just ended may hold it for a moment.
+fn lock(path: &Path) -> Result<Store, OpenError> {
+    let limit = Instant::now() + UNLOCK_LIMIT;
+    loop {
+        match Store::open(path, 0) {
+            Err(OpenError::InUse { .. }) if Instant::now() < limit => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            end => return end,
+        }
+    }
 }
 
 /// Bytes of a file or block device.
