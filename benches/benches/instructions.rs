@@ -22,11 +22,11 @@ const REQUESTS: u64 = 1000;
 const TOLERANCE_PERCENT: u64 = 5;
 
 /// Instructions of a read of a fast block.
-const FAST_READ: u64 = 7_080;
+const FAST_READ: u64 = 6_850;
 /// Instructions of a read of a staged block.
-const STAGED_READ: u64 = 7_110;
+const STAGED_READ: u64 = 6_820;
 /// Instructions of a write of a fast block.
-const FAST_WRITE: u64 = 7_920;
+const FAST_WRITE: u64 = 7_700;
 
 fn limited(instructions: u64) -> LibraryBenchmarkConfig {
     let limit = instructions * REQUESTS * (100 + TOLERANCE_PERCENT) / 100;

@@ -86,8 +86,10 @@ pub struct CoreLoop {
     cpu: Option<usize>,
 }
 
-/// How many messages ahead a part's fragment, and then its map entry, is brought near.
-const LOOK_AHEAD: [(usize, bool); 2] = [(7, false), (3, true)];
+/// How many messages ahead a part's fragment is sought.
+const SEEK_AHEAD: usize = 7;
+/// How many messages ahead its map entry is brought near.
+const APPROACH_AHEAD: usize = 3;
 
 impl CoreLoop {
     /// Puts a core together; `connections` clients at most.
@@ -174,10 +176,11 @@ impl CoreLoop {
             }
             worked = true;
             let Self { table, composer, plant, .. } = self;
-            for (ahead, near) in LOOK_AHEAD {
-                if let Some(Message::Part(slice, part)) = plant.local.get(ahead) {
-                    table.expect(*slice, part, near);
-                }
+            if let Some(Message::Part(slice, part)) = plant.local.get_mut(SEEK_AHEAD) {
+                table.seek(*slice, part);
+            }
+            if let Some(Message::Part(slice, part)) = plant.local.get(APPROACH_AHEAD) {
+                table.approach(*slice, part);
             }
             match message {
                 Message::Part(slice, part) => table.submit(slice, part, plant),

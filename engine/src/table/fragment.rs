@@ -223,6 +223,13 @@ impl Fragment {
         self.map[block as usize]
     }
 
+    /// The number in it of a block of its volume, if it covers that.
+    pub fn block_of(&self, block: u64) -> Option<u32> {
+        let first = u64::from(self.key.start) * 16;
+        let within = u32::try_from(block.checked_sub(first)?).ok()?;
+        (within < self.size.blocks()).then_some(within)
+    }
+
     /// Where a block's entry is in memory.
     pub fn entry_address(&self, block: u32) -> *const BlockEntry {
         &raw const self.map[block as usize]
@@ -333,6 +340,11 @@ impl Fragment {
         let (which, block) = place.as_fast().expect("a fast place");
         let slot = self.fast[which].as_ref().expect("the place's slot exists").slot;
         SlotRef { block: slot.block + u64::from(block), ..slot }
+    }
+
+    /// Its blocks are not counted as they are.
+    pub fn is_unaccounted(&self) -> bool {
+        self.accounted != (self.present, self.cold_blocks)
     }
 
     /// A fast slot in which no block is taken.

@@ -172,18 +172,27 @@ impl Index {
         FragRef { index, uid: self.fragments[index as usize].uid }
     }
 
-    /// The fragment with `key` will be looked up soon; brings it near if `near` is false, else
-    /// the map entry of `block`.
-    pub fn expect(&self, spot: Spot, near: bool) {
-        let Some(index) = self.seat(spot.key).and_then(|(seat, _)| seat.here()) else { return };
-        let Some(fragment) = &self.fragments[index as usize].fragment else { return };
-        if near {
-            prefetch(fragment.entry_address(spot.block));
-        } else {
-            let start: *const Fragment = &raw const **fragment;
-            for line in (0..size_of::<Fragment>()).step_by(LINE_BYTES) {
-                prefetch(start.wrapping_byte_add(line));
-            }
+    /// The fragment that holds `block` of `volume`, if it is here; begins to bring it near.
+    pub fn seek(&self, volume: VolumeId, block: u64) -> Option<FragRef> {
+        let number = u32::try_from(block / u64::from(SEGMENT_BLOCKS)).ok()?;
+        let segment = self.segments.get(SegmentKey { volume, segment: number })?;
+        let within = u32::try_from(block % u64::from(SEGMENT_BLOCKS)).expect("below 4096");
+        let at = u8::try_from(within / segment.size.blocks()).expect("at most 256");
+        let index = segment.seats[segment.seat(at).ok()?].here()?;
+        let slot = &self.fragments[index as usize];
+        let start: *const Fragment = &raw const **slot.fragment.as_ref()?;
+        for line in (0..size_of::<Fragment>()).step_by(LINE_BYTES) {
+            prefetch(start.wrapping_byte_add(line));
+        }
+        Some(FragRef { index, uid: slot.uid })
+    }
+
+    /// Brings the map entry of `block` of `volume` near, in a fragment found by [`Index::seek`].
+    pub fn approach(&self, at: FragRef, block: u64) {
+        if let Some(fragment) = self.get(at)
+            && let Some(within) = fragment.block_of(block)
+        {
+            prefetch(fragment.entry_address(within));
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Part {
     pub stage: bool,
     /// Data or destination; the part's first byte at `offset % BLOCK_BYTES`.
     pub buf: Option<Buf>,
+    /// The fragment of its first block, where [`super::Table::seek`] has found it ahead.
+    pub hint: Option<FragRef>,
 }
 
 /// A part in progress.
@@ -97,6 +99,8 @@ pub struct Piece {
     pub key: FragmentKey,
     /// Its fragment's size.
     pub size: FragmentSize,
+    /// Its fragment, if that has been found ahead and still lives.
+    pub hint: Option<FragRef>,
     /// Its fragment, pinned, once found or made.
     pub frag: Option<FragRef>,
     /// Zeros for the edge of a discard: in a hole there is nothing to do.

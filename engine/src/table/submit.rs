@@ -2,7 +2,7 @@
 
 use super::Table;
 use super::fragment::FragRef;
-use super::index::Span;
+use super::index::{Span, Spot};
 use super::limbo::Freed;
 use super::maps::Reach;
 use super::op::{Ask, Kind, Part, Phase, Piece};
@@ -68,11 +68,30 @@ impl Table {
         self.settle(sink);
     }
 
-    /// A part will come soon: brings what it needs near, in two steps, the second some parts later.
-    pub fn expect(&self, slice: SliceId, part: &Part, near: bool) {
+    /// A part will come soon: finds its fragment and begins to bring it near.
+    pub fn seek(&self, slice: SliceId, part: &mut Part) {
         let Some(slice) = &self.slices[usize::from(slice.get())] else { return };
-        let block = part.offset / BLOCK;
-        slice.index.expect(slice.index.spot(part.volume, block, part.fragment), near);
+        part.hint = slice.index.seek(part.volume, part.offset / BLOCK);
+    }
+
+    /// A part that was sought will come very soon: brings its map entry near.
+    pub fn approach(&self, slice: SliceId, part: &Part) {
+        let Some(slice) = &self.slices[usize::from(slice.get())] else { return };
+        if let Some(at) = part.hint {
+            slice.index.approach(at, part.offset / BLOCK);
+        }
+    }
+
+    /// The fragment that holds a block, and where: as found ahead if that still holds.
+    fn spot(&mut self, slice: SliceId, part: &Part, block: u64) -> (Spot, Option<FragRef>) {
+        let index = &self.slice(slice).index;
+        let found = part.hint.and_then(|at| {
+            let fragment = index.get(at)?;
+            let within = fragment.block_of(block)?;
+            let spot = Spot { key: fragment.key, size: fragment.size, block: within };
+            (fragment.key.volume == part.volume).then_some((spot, Some(at)))
+        });
+        found.unwrap_or_else(|| (index.spot(part.volume, block, part.fragment), None))
     }
 
     fn cut_transfer<S: Sink>(&mut self, ask: u32, part: &Part, sink: &mut S) {
@@ -153,7 +172,7 @@ impl Table {
         let end = all.block + u64::from(all.count);
         let mut block = all.block;
         while block < end {
-            let spot = self.slice(slice).index.spot(part.volume, block, part.fragment);
+            let (spot, hint) = self.spot(slice, part, block);
             let moves = matches!(kind, Kind::Read { .. } | Kind::Write);
             let limit = if moves { WINDOW_BLOCKS } else { FRAGMENT_BLOCKS };
             let left = u32::try_from((end - block).min(u64::from(limit))).expect("bounded");
@@ -166,6 +185,7 @@ impl Table {
                 slice,
                 key: spot.key,
                 size: spot.size,
+                hint,
                 frag: None,
                 writing: false,
                 waited: false,
@@ -208,13 +228,14 @@ impl Table {
 
     /// Holds the piece's fragment, if it exists; its operations then may name it.
     pub(crate) fn pin(&mut self, piece: u32) -> Option<FragRef> {
-        let Piece { slice, key, frag, .. } = *self.pieces.get(piece);
+        let Piece { slice, key, frag, hint, .. } = *self.pieces.get(piece);
         if frag.is_some() {
             return frag;
         }
         let now = self.now;
         let index = &mut self.slice(slice).index;
-        let found = index.find(key)?;
+        // A uid is of one fragment only, so one that lives still is the one that was found.
+        let found = hint.filter(|at| index.get(*at).is_some()).or_else(|| index.find(key))?;
         let fragment = index.held(found);
         fragment.pins += 1;
         fragment.referenced = true;
@@ -311,10 +332,14 @@ impl Table {
     /// An operation lets go of a fragment; an empty one is dropped.
     pub(crate) fn unpin(&mut self, id: SliceId, at: FragRef) {
         let slice = self.slice(id);
-        slice.index.account(at);
         let fragment = slice.index.held(at);
         fragment.pins -= 1;
-        if fragment.pins == 0 {
+        let (released, changed) = (fragment.pins == 0, fragment.is_unaccounted());
+        let leaves = fragment.present == 0 || fragment.idle_slot().is_some();
+        if changed {
+            slice.index.account(at);
+        }
+        if released && leaves {
             self.drop_if_empty(id, at);
             self.release_idle_slots(id, at);
         }

@@ -163,7 +163,8 @@ impl Composer {
         assert_eq!(offset.get() / window, last / window, "a request stays within a window");
         let slice = slice_of(volume, offset.get());
         let offset = offset.get();
-        let part = Part { origin, volume, op, fua, offset, length, fragment, stage, buf };
+        let hint = None;
+        let part = Part { origin, volume, op, fua, offset, length, fragment, stage, buf, hint };
         out.send(core_of(slice, self.cores), Message::Part(slice, part));
     }
 

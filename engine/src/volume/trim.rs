@@ -28,6 +28,7 @@ pub fn edge_parts(
             length,
             fragment,
             stage: false,
+            hint: None,
             buf: None,
         };
         (slice_of(volume, offset), part)
