@@ -82,8 +82,12 @@ fn lookups() {
             let blocks: [u64; BATCH] =
                 std::array::from_fn(|_| u64::from(random(&mut state) % LOOKED_UP) * 256 + 17);
             let began = Instant::now();
-            let found = blocks.map(|block| {
+            let slices = blocks.map(|block| {
                 let slice = &slices[usize::from(slice_of(VOLUME, block << 12).get())];
+                slice.expect(VOLUME, block);
+                (slice, block)
+            });
+            let found = slices.map(|(slice, block)| {
                 let spot = slice.spot(VOLUME, block, FragmentSize::DEFAULT);
                 slice.lookup(spot.key)
             });

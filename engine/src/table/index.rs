@@ -172,6 +172,14 @@ impl Index {
         FragRef { index, uid: self.fragments[index as usize].uid }
     }
 
+    /// A block will be looked up soon. Asked for a batch of blocks before any is looked up, it
+    /// lets their misses overlap.
+    pub fn expect(&self, volume: VolumeId, block: u64) {
+        if let Ok(segment) = u32::try_from(block / u64::from(SEGMENT_BLOCKS)) {
+            self.segments.expect(SegmentKey { volume, segment });
+        }
+    }
+
     /// The fragment that holds `block` of `volume`, if it is here; begins to bring it near.
     pub fn seek(&self, volume: VolumeId, block: u64) -> Option<FragRef> {
         let number = u32::try_from(block / u64::from(SEGMENT_BLOCKS)).ok()?;

@@ -6,6 +6,7 @@
 //! over all segments does so by the stable positions of [`Segments::next`].
 
 use super::seat::Seat;
+use crate::core::prefetch::prefetch;
 use crate::units::{FragmentSize, VolumeId};
 
 /// A segment: volume and number.
@@ -67,6 +68,13 @@ impl Segments {
             at = self.after(at);
         }
         at
+    }
+
+    /// The segment will be looked up soon: brings its bucket near.
+    pub fn expect(&self, key: SegmentKey) {
+        if self.len > 0 {
+            prefetch(&raw const self.buckets[self.home(key)]);
+        }
     }
 
     /// The segment, if it has fragments.

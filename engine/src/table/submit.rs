@@ -68,6 +68,13 @@ impl Table {
         self.settle(sink);
     }
 
+    /// A part will come: brings the way to its fragment near.
+    pub fn expect(&self, slice: SliceId, part: &Part) {
+        if let Some(slice) = &self.slices[usize::from(slice.get())] {
+            slice.index.expect(part.volume, part.offset / BLOCK);
+        }
+    }
+
     /// A part will come soon: finds its fragment and begins to bring it near.
     pub fn seek(&self, slice: SliceId, part: &mut Part) {
         let Some(slice) = &self.slices[usize::from(slice.get())] else { return };
