@@ -57,6 +57,10 @@ fn signs(bug: Bug) -> &'static [&'static str] {
         Bug::BrokenChain | Bug::TornGroup | Bug::RecoveryAppliedTwice => {
             &["contradicts the table", CHECKSUM, PROMISE]
         }
+        Bug::IgnoredCrcOfMap | Bug::ReplayForgotten | Bug::MapLeftUnsaved => {
+            &[PROMISE, CHECKSUM, "contradicts the table", "read failed", "claimed twice"]
+        }
+        Bug::MapPageFreedEarly => &["map page", PROMISE, CHECKSUM],
         Bug::SuperblockInPlace => &["superblock"],
         Bug::LostWakeUp => &["lost wake-up"],
         Bug::LostKick => &["never ends", "never comes back", "can happen"],

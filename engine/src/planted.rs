@@ -52,6 +52,14 @@ bugs! {
     CheckpointBeforeGroups,
     /// The journal before a checkpoint is free when the checkpoint begins.
     JournalFreedEarly,
+    /// Block maps are believed whatever their page's checksum and identity.
+    IgnoredCrcOfMap,
+    /// A fragment leaves memory although its map has changed since a checkpoint wrote it.
+    MapLeftUnsaved,
+    /// A replaced map page is free before the checkpoint that replaces it is published.
+    MapPageFreedEarly,
+    /// Replayed records of blocks are forgotten when the map that they change is read.
+    ReplayForgotten,
     /// The old checkpoint's extents are free before the new root is durable.
     ExtentsFreedEarly,
     /// Reads believe blocks whatever their checksum.

@@ -8,6 +8,7 @@ use super::entry::{BlockEntry, Place, SlotRef};
 use crate::format::layout::slot_blocks;
 use crate::format::record::{Entry, FragmentKey, Placement};
 use crate::format::superblock::Role;
+use crate::planted::{Bug, planted};
 use crate::units::{FragmentSize, Generation, Nanos};
 
 /// Whether a fragment's block map is on the device.
@@ -193,7 +194,8 @@ impl Fragment {
     pub fn may_leave(&self) -> bool {
         let taken: u32 = self.fast.iter().flatten().map(|slot| slot.taken).sum();
         let named = self.fast.iter().flatten().all(|slot| slot.named);
-        self.saved == Saved::Clean
+        let saved = self.saved == Saved::Clean || planted(Bug::MapLeftUnsaved);
+        saved
             && self.pins == 0
             && self.stage.is_none()
             && self.recorded

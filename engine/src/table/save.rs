@@ -14,6 +14,7 @@ use super::pages::EXTENT_PAGES;
 use super::sink::{Io, IoKind, Mem, Sink};
 use super::slice::{Slice, Snapshot};
 use crate::format::map_page::{MapId, PAGE_BLOCKS, encode};
+use crate::planted::{Bug, planted};
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, FragmentSize, SliceId};
 
 impl Table {
@@ -135,7 +136,11 @@ fn save(slice: &mut Slice, at: FragRef, pool: u64, page: u32, mem: Mem, sink: &m
         });
     }
     if let Some((old, _)) = slice.index.page(span) {
-        slice.journal.superseded.push((old, Span::pages(size)));
+        if planted(Bug::MapPageFreedEarly) {
+            slice.pages.free(old, Span::pages(size));
+        } else {
+            slice.journal.superseded.push((old, Span::pages(size)));
+        }
     }
     slice.index.set_page(span, page, written);
     for at in here.into_iter().flatten() {
