@@ -5,7 +5,7 @@
 //! the journal rings of all slices and the catalog, two checkpoint roots for
 //! each of them, and the checkpoint extents.
 
-use super::superblock::{RESERVED_BYTES, Role, Superblock};
+use super::superblock::{RESERVED_BYTES, Role, Superblock, VERSION};
 use crate::table::seat::MAX_DEVICE_BLOCKS;
 use crate::units::{
     BLOCK_BYTES, BLOCK_BYTES_U32, DeviceId, DeviceOffset, FragmentSize, SLICES, SliceId,
@@ -204,6 +204,9 @@ pub fn plan(devices: &[NewDevice]) -> Result<Vec<Superblock>, LayoutError> {
         }
         let id = u8::try_from(index).expect("at most 63 devices");
         Ok(Superblock {
+            version: VERSION,
+            compat: 0,
+            ro_compat: 0,
             pool_uuid: [0; 16],
             device_uuid: [0; 16],
             sequence: 0,

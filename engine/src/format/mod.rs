@@ -8,6 +8,8 @@
 pub mod checkpoint;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+#[cfg(test)]
+mod golden_tests;
 pub mod journal_block;
 pub mod layout;
 pub mod map_page;
@@ -25,12 +27,18 @@ pub enum FormatError {
     /// The CRC does not match the bytes.
     #[error("checksum mismatch")]
     Checksum,
-    /// Written by a newer program.
+    /// Written by a newer program, or by none.
     #[error("format version {0} is not supported; this program reads up to {max}", max = superblock::VERSION)]
     Version(u32),
     /// Feature bits that this program does not know and must not ignore.
     #[error("unknown incompatible features {0:#x}")]
     Features(u64),
+    /// Feature bits that this program does not know and that forbid writing.
+    #[error("unknown features {0:#x}: this program may read it, not write to it")]
+    ReadOnly(u64),
+    /// Of an older version than this program writes.
+    #[error("format version {0} is older than this program's: run `tessera upgrade`")]
+    Older(u32),
     /// A field is outside its range although the checksum matches.
     #[error("field {0} is out of range")]
     Field(&'static str),
@@ -164,5 +172,8 @@ mod tests {
             "Map page", RawMapPage, magic, crc, pool, slice, reserved0, volume, unit, written,
             places, crcs, reserved,
         );
+        use crate::journal::log::{RawHalf, RawLogHeader};
+        check_layout!("Pending log header", RawLogHeader, magic, boot, pool, slice, reserved);
+        check_layout!("Pending log half", RawHalf, group, bytes);
     }
 }

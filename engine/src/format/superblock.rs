@@ -4,6 +4,8 @@
 //! flushed before the other is ever touched again, so one copy is always whole.
 //! Assumes that a write to one copy cannot damage the other (64 KiB apart).
 
+use std::cmp::Ordering;
+
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -86,6 +88,12 @@ impl std::fmt::Display for Role {
 /// A decoded superblock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Superblock {
+    /// Format version of what is on the device.
+    pub version: u32,
+    /// Features that may be ignored; unknown ones are kept.
+    pub compat: u64,
+    /// Features without which the pool may be read, but not written.
+    pub ro_compat: u64,
     /// The pool's identity, shared by all its devices.
     pub pool_uuid: [u8; 16],
     /// This device's identity.
@@ -127,13 +135,13 @@ impl Superblock {
     pub fn encode(&self) -> [u8; BLOCK_BYTES] {
         let mut raw = RawSuperblock {
             magic: MAGIC,
-            version: VERSION.into(),
+            version: self.version.into(),
             crc: 0.into(),
             pool_uuid: self.pool_uuid,
             device_uuid: self.device_uuid,
             sequence: self.sequence.into(),
-            compat: 0.into(),
-            ro_compat: 0.into(),
+            compat: self.compat.into(),
+            ro_compat: self.ro_compat.into(),
             incompat: 0.into(),
             incarnation: self.incarnation.into(),
             size_bytes: self.size_bytes.into(),
@@ -159,7 +167,8 @@ impl Superblock {
         block
     }
 
-    /// Decodes one copy; feature bits and version are honoured.
+    /// Decodes one copy. A newer version and unknown incompatible features are refused; features
+    /// that forbid writing are for [`Superblock::writable`] to refuse.
     pub fn decode(block: &[u8; BLOCK_BYTES]) -> Result<Self, FormatError> {
         let raw = RawSuperblock::ref_from_bytes(block).expect("a block is a superblock's size");
         if raw.magic != MAGIC {
@@ -171,7 +180,7 @@ impl Superblock {
         if raw.version.get() > VERSION || raw.version.get() == 0 {
             return Err(FormatError::Version(raw.version.get()));
         }
-        let unknown = raw.incompat.get() & !KNOWN_INCOMPAT | raw.ro_compat.get() & !KNOWN_RO_COMPAT;
+        let unknown = raw.incompat.get() & !KNOWN_INCOMPAT;
         if unknown != 0 {
             return Err(FormatError::Features(unknown));
         }
@@ -184,6 +193,9 @@ impl Superblock {
             _ => return Err(FormatError::Field("role")),
         };
         let this = Self {
+            version: raw.version.get(),
+            compat: raw.compat.get(),
+            ro_compat: raw.ro_compat.get(),
             pool_uuid: raw.pool_uuid,
             device_uuid: raw.device_uuid,
             sequence: raw.sequence.get(),
@@ -203,6 +215,17 @@ impl Superblock {
             chunk_bytes: raw.chunk_bytes.get(),
         };
         this.check().map(|()| this)
+    }
+
+    /// Whether a program that writes version `newest` may write to the device.
+    pub fn writable(&self, newest: u32) -> Result<(), FormatError> {
+        let unknown = self.ro_compat & !KNOWN_RO_COMPAT;
+        match self.version.cmp(&newest) {
+            _ if unknown != 0 => Err(FormatError::ReadOnly(unknown)),
+            Ordering::Less => Err(FormatError::Older(self.version)),
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(FormatError::Version(self.version)),
+        }
     }
 
     fn check(&self) -> Result<(), FormatError> {
@@ -239,6 +262,9 @@ mod tests {
 
     fn sample() -> Superblock {
         Superblock {
+            version: 1,
+            compat: 0,
+            ro_compat: 0,
             pool_uuid: [1; 16],
             device_uuid: [2; 16],
             sequence: 7,
@@ -275,6 +301,18 @@ mod tests {
     }
 
     #[test]
+    fn features_that_may_be_ignored_are_kept_and_others_forbid_writing() {
+        let known = Superblock { compat: u64::MAX, ..sample() };
+        assert_eq!(Superblock::decode(&known.encode()), Ok(known));
+        assert_eq!(known.writable(1), Ok(()));
+        let readable = Superblock { ro_compat: 12, ..sample() };
+        assert_eq!(Superblock::decode(&readable.encode()), Ok(readable));
+        assert_eq!(readable.writable(1), Err(FormatError::ReadOnly(12)));
+        assert_eq!(sample().writable(2), Err(FormatError::Older(1)));
+        assert_eq!(Superblock { version: 3, ..sample() }.writable(2), Err(FormatError::Version(3)));
+    }
+
+    #[test]
     fn a_newer_version_and_unknown_features_are_named() {
         let resealed = |change: fn(&mut RawSuperblock)| {
             let mut raw = RawSuperblock::read_from_bytes(&sample().encode()).unwrap();
@@ -283,8 +321,8 @@ mod tests {
             Superblock::decode(raw.as_bytes().try_into().unwrap())
         };
         assert_eq!(resealed(|raw| raw.version = 2.into()), Err(FormatError::Version(2)));
+        assert_eq!(resealed(|raw| raw.version = 0.into()), Err(FormatError::Version(0)));
         assert_eq!(resealed(|raw| raw.incompat = 8.into()), Err(FormatError::Features(8)));
-        assert_eq!(resealed(|raw| raw.compat = 8.into()), Ok(sample()));
         assert_eq!(resealed(|raw| raw.chunks = 9999.into()), Err(FormatError::Field("chunks")));
         let field = |field| Err(FormatError::Field(field));
         assert_eq!(resealed(|raw| raw.sequence = u64::MAX.into()), field("sequence"));

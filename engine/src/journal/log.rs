@@ -9,16 +9,46 @@
 //! belongs to one group; groups are numbered without gaps; a group never
 //! outgrows a journal group ([`MAX_GROUP_BYTES`]).
 
+use std::mem::offset_of;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use memmap2::MmapMut;
+use zerocopy::little_endian::{U16, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::format::journal_block::MAX_GROUP_BYTES;
 use crate::planted::{Bug, planted};
 use crate::units::SliceId;
 
-const HEADER_BYTES: usize = 64;
-const HALF_HEADER_BYTES: usize = 16;
+/// The header as it lies in the file.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+#[expect(
+    missing_docs,
+    reason = "fields are described in docs/format.md, which a test holds to them"
+)]
+pub struct RawLogHeader {
+    pub magic: [u8; 8],
+    pub boot: [u8; 16],
+    pub pool: [u8; 16],
+    pub slice: U16,
+    pub reserved: [u8; 22],
+}
+
+/// The start of a half; its records follow.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+#[expect(
+    missing_docs,
+    reason = "fields are described in docs/format.md, which a test holds to them"
+)]
+pub struct RawHalf {
+    pub group: U64,
+    pub bytes: U64,
+}
+
+const HEADER_BYTES: usize = size_of::<RawLogHeader>();
+const HALF_HEADER_BYTES: usize = size_of::<RawHalf>();
 const HALF_BYTES: usize = HALF_HEADER_BYTES + MAX_GROUP_BYTES;
 /// Bytes of a pending log's memory.
 pub const LOG_BYTES: usize = HEADER_BYTES + 2 * HALF_BYTES;
@@ -36,13 +66,14 @@ pub struct LogTag {
 }
 
 impl LogTag {
-    fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut out = [0; HEADER_BYTES];
-        out[..8].copy_from_slice(&MAGIC);
-        out[8..24].copy_from_slice(&self.boot);
-        out[24..40].copy_from_slice(&self.pool);
-        out[40..42].copy_from_slice(&self.slice.get().to_le_bytes());
-        out
+    fn encode(&self) -> RawLogHeader {
+        RawLogHeader {
+            magic: MAGIC,
+            boot: self.boot,
+            pool: self.pool,
+            slice: self.slice.get().into(),
+            reserved: [0; 22],
+        }
     }
 }
 
@@ -80,8 +111,10 @@ impl LogMemory {
         }
     }
 
-    fn u64_at(&self, at: usize) -> u64 {
-        u64::from_le_bytes(self.bytes()[at..at + 8].try_into().expect("eight bytes"))
+    fn half(&self, half: usize) -> RawHalf {
+        let (raw, _) =
+            RawHalf::read_from_prefix(&self.bytes()[half_at(half)..]).expect("long enough");
+        raw
     }
 }
 
@@ -94,17 +127,16 @@ const fn half_at(half: usize) -> usize {
 /// Empty if the memory has another tag or has never been used.
 pub fn survivors(memory: &LogMemory, tag: &LogTag) -> Vec<(u64, Vec<u8>)> {
     assert_eq!(memory.bytes().len(), LOG_BYTES);
-    if memory.bytes()[..HEADER_BYTES] != tag.encode() {
+    if memory.bytes()[..HEADER_BYTES] != *tag.encode().as_bytes() {
         return Vec::new();
     }
     let mut groups = Vec::new();
     for half in 0..2 {
-        let at = half_at(half);
-        let (group, len) = (memory.u64_at(at), memory.u64_at(at + 8));
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let raw = memory.half(half);
+        let len = usize::try_from(raw.bytes.get()).unwrap_or(usize::MAX);
         if len > 0 && len <= MAX_GROUP_BYTES {
-            let start = at + HALF_HEADER_BYTES;
-            groups.push((group, memory.bytes()[start..start + len].to_vec()));
+            let start = half_at(half) + HALF_HEADER_BYTES;
+            groups.push((raw.group.get(), memory.bytes()[start..start + len].to_vec()));
         }
     }
     groups.sort_by_key(|(group, _)| *group);
@@ -131,7 +163,7 @@ impl PendingLog {
             let at = half_at(half);
             memory.bytes_mut()[at..at + HALF_HEADER_BYTES].fill(0);
         }
-        memory.bytes_mut()[..HEADER_BYTES].copy_from_slice(&tag.encode());
+        memory.bytes_mut()[..HEADER_BYTES].copy_from_slice(tag.encode().as_bytes());
         let mut this = Self { memory, group, len: 0, reserved: 0, committing: None };
         this.open_half();
         this
@@ -144,7 +176,8 @@ impl PendingLog {
     fn store_len(&mut self, at: usize, len: usize) {
         // A killed process keeps its stores in program order; only the compiler could reorder them.
         compiler_fence(Ordering::SeqCst);
-        self.memory.bytes_mut()[at + 8..at + 16].copy_from_slice(&(len as u64).to_le_bytes());
+        let at = at + offset_of!(RawHalf, bytes);
+        self.memory.bytes_mut()[at..at + 8].copy_from_slice(&(len as u64).to_le_bytes());
         compiler_fence(Ordering::SeqCst);
     }
 

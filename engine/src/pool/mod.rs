@@ -12,7 +12,7 @@ pub mod stores;
 
 use crate::format::FormatError;
 use crate::format::layout::{JOURNALS, LayoutError, MetaLayout, NewDevice, plan};
-use crate::format::superblock::{COPY_OFFSETS, Superblock};
+use crate::format::superblock::{COPY_OFFSETS, Superblock, VERSION};
 use crate::journal::log::{LogMemory, LogTag, PendingLog};
 use crate::journal::recover::{
     Found, IoError, PoolIo, RecoverError, TableId, read_table, replay_log, write_empty_root,
@@ -33,12 +33,20 @@ pub enum PoolError {
     /// A table cannot be recovered.
     #[error(transparent)]
     Recover(#[from] RecoverError),
-    /// No whole superblock on a device.
-    #[error("device {device} holds no pool: {cause}")]
+    /// No superblock on a device that this program understands.
+    #[error("device {device} holds no pool that can be opened: {cause}")]
     NoSuperblock {
         /// Which device.
         device: DeviceId,
         /// What the better copy says.
+        cause: FormatError,
+    },
+    /// A device that this program must not write to.
+    #[error("device {device}: {cause}")]
+    NotWritable {
+        /// Which device.
+        device: DeviceId,
+        /// Its version or its features.
         cause: FormatError,
     },
     /// Devices of different pools, or in another order than they were made.
@@ -198,19 +206,34 @@ fn check_meta(superblocks: &[Superblock]) -> Result<(), PoolError> {
 /// Opens a pool for writing: raises its incarnation on every device.
 pub fn open(io: &mut dyn PoolIo, sizes: &[u64]) -> Result<Pool, PoolError> {
     let mut pool = inspect(io, sizes)?;
+    writable(&pool, VERSION)?;
     let newest = pool.superblocks.iter().map(|sb| sb.incarnation).max().unwrap_or(0);
     for superblock in &mut pool.superblocks {
         superblock.incarnation = newest + 1;
-        superblock.sequence += 1;
-        let second = superblock.sequence % 2 == 1 && !planted(Bug::SuperblockInPlace);
-        let copy = usize::from(second);
-        let offset = DeviceOffset::new(COPY_OFFSETS[copy]);
-        io.write(superblock.device, offset, &superblock.encode())?;
-        io.flush(superblock.device)?;
+        rewrite(io, superblock)?;
     }
     Ok(pool)
 }
 
+fn writable(pool: &Pool, newest: u32) -> Result<(), PoolError> {
+    pool.superblocks.iter().try_for_each(|superblock| {
+        let device = superblock.device;
+        superblock.writable(newest).map_err(|cause| PoolError::NotWritable { device, cause })
+    })
+}
+
+/// Writes the next superblock of a device to the copy whose turn it is.
+fn rewrite(io: &mut dyn PoolIo, superblock: &mut Superblock) -> Result<(), PoolError> {
+    superblock.sequence += 1;
+    let second = superblock.sequence % 2 == 1 && !planted(Bug::SuperblockInPlace);
+    let offset = DeviceOffset::new(COPY_OFFSETS[usize::from(second)]);
+    io.write(superblock.device, offset, &superblock.encode())?;
+    io.flush(superblock.device)?;
+    Ok(())
+}
+
+/// The superblock of a device: of two whole copies, the higher sequence. A whole copy that this
+/// program does not understand refuses the device, whatever the other says: its writer was here.
 fn newest(io: &mut dyn PoolIo, device: DeviceId) -> Result<Superblock, PoolError> {
     let mut best: Result<Superblock, FormatError> = Err(FormatError::Magic);
     for offset in COPY_OFFSETS {
@@ -218,9 +241,12 @@ fn newest(io: &mut dyn PoolIo, device: DeviceId) -> Result<Superblock, PoolError
         io.read(device, DeviceOffset::new(offset), &mut block)?;
         let found = Superblock::decode(&block);
         match (&best, &found) {
+            (_, Err(cause @ (FormatError::Version(_) | FormatError::Features(_)))) => {
+                return Err(PoolError::NoSuperblock { device, cause: *cause });
+            }
             (Ok(old), Ok(new)) if old.sequence >= new.sequence => {}
             (_, Ok(_)) => best = found,
-            // A version we cannot read says more than a copy that is not there.
+            // A copy that is damaged says more than one that is not there.
             (Err(FormatError::Magic), Err(_)) => best = found,
             _ => {}
         }
@@ -243,34 +269,4 @@ pub fn recover_table(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::superblock::Role;
-    use crate::journal::fuzz::Disks;
-
-    const SIZE: u64 = 1 << 30;
-
-    /// A pool of one fast device, with its superblock changed.
-    fn inspected(change: fn(&mut Superblock)) -> Result<Pool, PoolError> {
-        let mut disks = Disks::new(1);
-        let device = NewDevice { size_bytes: SIZE, role: Role::Fast };
-        let pool = create(&mut disks, &[device], || [7; 16]).expect("memory does not fail");
-        let mut superblock = pool.superblocks[0];
-        change(&mut superblock);
-        for offset in COPY_OFFSETS {
-            let offset = DeviceOffset::new(offset);
-            disks.write(superblock.device, offset, &superblock.encode()).expect("memory");
-        }
-        inspect(&mut disks, &[SIZE])
-    }
-
-    #[test]
-    fn superblocks_that_contradict_each_other_are_refused() {
-        assert!(inspected(|_| ()).is_ok());
-        let changes: [fn(&mut Superblock); 3] =
-            [|sb| sb.meta_offset[1] = 0, |sb| sb.extents -= 1, |sb| sb.journal_blocks += 1];
-        for change in changes {
-            assert!(matches!(inspected(change), Err(PoolError::Contradiction { .. })));
-        }
-    }
-}
+mod tests;
