@@ -74,6 +74,17 @@ impl Rig {
         }
     }
 
+    /// Another root at `position`, whose snapshot may reflect groups up to `fuzzy_group`.
+    fn put_root(&mut self, sequence: u64, position: u64, fuzzy_group: u64) {
+        let root = Root { sequence, start_seq: 1, start_group: 1, fuzzy_group, ..Root::default() };
+        let block = root.encode(ID.pool, ID.slice);
+        for copy in 0..2 {
+            let (device, offset) = self.meta.place(copy, self.meta.root(ID.slice, position));
+            let at = offset.get() / BLOCK_BYTES as u64;
+            self.disks[usize::from(device.get())].write_block(at, &block);
+        }
+    }
+
     fn read(&mut self) -> Result<Found, RecoverError> {
         let meta = self.meta;
         read_table(&mut self.io(), &meta, ID, true)
@@ -142,26 +153,32 @@ fn a_block_of_a_broken_chain_is_not_replayed() {
 #[test]
 fn a_journal_that_ends_before_the_fuzzy_group_is_refused() {
     let mut rig = Rig::new(2);
-    let root =
-        Root { sequence: 2, start_seq: 1, start_group: 1, fuzzy_group: 3, ..Root::default() };
-    let block = root.encode(ID.pool, ID.slice);
-    for copy in 0..2 {
-        let (device, offset) = rig.meta.place(copy, rig.meta.root(ID.slice, 0));
-        let at = offset.get() / BLOCK_BYTES as u64;
-        rig.disks[usize::from(device.get())].write_block(at, &block);
-    }
+    rig.put_root(2, 0, 3);
     assert!(matches!(rig.read(), Err(RecoverError::Journal { seq: 3, .. })));
     rig.append(&fragment(2));
     assert_eq!(rig.read().expect("complete").state.fragments.len(), 3);
 }
 
 #[test]
-fn records_of_an_unknown_fragment_are_refused() {
+fn records_of_an_unknown_fragment_are_refused_behind_the_fuzzy_group_only() {
     let mut rig = Rig::new(1);
     let mut out = [0; 64];
     let len = put_holes(&mut out, key(9), 0, 1);
     rig.append(&out[..len]);
     assert!(matches!(rig.read(), Err(RecoverError::Record { .. })));
+    rig.put_root(2, 0, 2);
+    assert_eq!(rig.read().expect("a later drop is on record").state.fragments.len(), 1);
+}
+
+#[test]
+fn the_highest_root_counts_where_it_belongs() {
+    let mut rig = Rig::new(3);
+    rig.put_root(4, 0, 0);
+    assert_eq!(rig.read().expect("two whole roots").root.sequence, 4);
+    rig.put_root(6, 1, 0);
+    assert_eq!(rig.read().expect("an even one at the odd place is none").root.sequence, 4);
+    rig.put_root(5, 1, 0);
+    assert_eq!(rig.read().expect("two whole roots").root.sequence, 5);
 }
 
 #[test]

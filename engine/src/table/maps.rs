@@ -383,3 +383,70 @@ impl Table {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::record::{
+        MAX_RECORD_BYTES, Mapped, Placement, put_blocks, put_drop, put_holes,
+    };
+    use crate::table::entry::{Place, SlotRef};
+    use crate::units::{Crc, DeviceId, FragmentSize, Generation, VolumeId};
+
+    const KEY: FragmentKey = FragmentKey { volume: VolumeId::new(1), start: 16 };
+
+    fn entry(block: u32) -> Entry {
+        Entry { place: Place::fast(0, block), crc: Crc::new(block) }
+    }
+
+    type Encode<'a> = &'a dyn Fn(&mut [u8]) -> usize;
+
+    /// The span of one fragment with a seat, and records that were replayed behind it.
+    fn index(page: Option<u32>, records: &[Encode<'_>]) -> Index {
+        let slot = SlotRef { device: DeviceId::new(0), block: 256 };
+        let (size, generation) = (FragmentSize::DEFAULT, Generation::new(1));
+        let placement = Placement { size, generation, fast: [Some(slot), None], cold: None };
+        let mapped = Mapped { page, written: 1, present: 0, cold_blocks: 0 };
+        let mut index = Index::default();
+        index.adopt(KEY, &placement, &mapped).expect("a free seat");
+        for record in records {
+            let mut out = [0; MAX_RECORD_BYTES];
+            let len = record(&mut out);
+            index.postpone(Span::of(KEY), &out[..len]);
+        }
+        index
+    }
+
+    fn blocks(index: &Index, page: PageEntry<'_>) -> [Option<Entry>; 4] {
+        let found = assemble(index, Span::of(KEY), page).expect("sound");
+        assert_eq!(found.len(), 1);
+        [0, 1, 2, 3].map(|block| found[0].authority(block))
+    }
+
+    #[test]
+    fn replayed_records_come_after_the_page_in_order() {
+        // The fragment is the second of its span: its blocks start at 256 of the page.
+        let page = |_: usize, at: usize| {
+            let block = u32::try_from(at).expect("below 512").checked_sub(256)?;
+            (block < 3).then(|| entry(block))
+        };
+        assert_eq!(
+            blocks(&index(Some(7), &[]), &page),
+            [Some(entry(0)), Some(entry(1)), Some(entry(2)), None]
+        );
+        let overwrite = |out: &mut [u8]| put_blocks(out, KEY, 1, [entry(9), entry(10)].into_iter());
+        let discard = |out: &mut [u8]| put_holes(out, KEY, 2, 2);
+        let replayed = index(Some(7), &[&overwrite, &discard]);
+        assert_eq!(blocks(&replayed, &page), [Some(entry(0)), Some(entry(9)), None, None]);
+        let dropped = index(Some(7), &[&|out| put_drop(out, KEY), &overwrite]);
+        assert_eq!(blocks(&dropped, &page), [None, Some(entry(9)), Some(entry(10)), None]);
+    }
+
+    #[test]
+    fn a_seat_without_a_page_is_all_holes_but_for_replayed_records() {
+        let no_page = |_: usize, _: usize| panic!("there is none");
+        assert_eq!(blocks(&index(None, &[]), &no_page), [None; 4]);
+        let write = |out: &mut [u8]| put_blocks(out, KEY, 3, [entry(5)].into_iter());
+        assert_eq!(blocks(&index(None, &[&write]), &no_page), [None, None, None, Some(entry(5))]);
+    }
+}
