@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    Context, bench, check, demo, device, image, replay, serve, shell, status, tier, trace, volume,
+    Context, bench, check, demo, device, image, replay, serve, shell, status, tier, trace, upgrade,
+    volume,
 };
 use crate::error::CommandError;
 use crate::output::Form;
@@ -40,6 +41,8 @@ enum Command {
     Status(status::Args),
     /// Examine a stopped data directory; exit 1 on any damage
     Check(check::Args),
+    /// Bring a stopped data directory to this program's format version
+    Upgrade,
     /// Create, list, show, resize and delete volumes
     #[command(subcommand)]
     Volume(volume::Action),
@@ -85,6 +88,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CommandError> {
     match command {
         Command::Serve(args) => serve::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Upgrade => upgrade::run(context),
         Command::Status(args) => status::run(args, context),
         Command::Volume(action) => volume::run(action, context),
         Command::Device(action) => device::run(action, context),
@@ -131,6 +135,7 @@ mod tests {
         for line in [
             "tessera serve --emulate hdd --nbd tcp:127.0.0.1:10809 --cores 2",
             "tessera check --json",
+            "tessera --data d upgrade --json",
             "tessera --data d status --json",
             "tessera volume create vm1 --size 8GiB --fragment-size 256KiB --block-size 4096",
             "tessera tier spill vm1",

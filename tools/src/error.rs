@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use engine::check::CheckError;
+use engine::server::upgrade::UpgradeError;
 use predictor::trace::TraceError;
 
 use crate::admin::{ClientError, ConfigError};
@@ -25,6 +26,9 @@ pub enum CommandError {
     /// The check cannot be made.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// The upgrade cannot be made.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -134,7 +138,10 @@ impl CommandError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(ConfigError::Line { .. })
-            | Self::Check(CheckError::Config(ConfigError::Line { .. })) => ExitCode::from(2),
+            | Self::Check(CheckError::Config(ConfigError::Line { .. }))
+            | Self::Upgrade(UpgradeError::Open(CheckError::Config(ConfigError::Line { .. }))) => {
+                ExitCode::from(2)
+            }
             _ => ExitCode::FAILURE,
         }
     }

@@ -13,6 +13,12 @@ use engine::target::nbd::client::{Client, Error};
 use engine::target::nbd::wire::{Errno, command};
 use rig::{CONFIG, Rig, workspace};
 
+// Where fields of a superblock stand: docs/format.md.
+const VERSION_AT: usize = 8;
+const COMPAT_AT: usize = 56;
+const RO_COMPAT_AT: usize = 64;
+const INCOMPAT_AT: usize = 72;
+
 #[test]
 fn an_unknown_option_exits_2() {
     let rig = Rig::new();
@@ -57,8 +63,14 @@ fn assert_whole(rig: &mut Rig) {
     rig.stop_and_check();
 }
 
-/// Changes the version in every superblock of a device, with a good CRC.
-fn set_version(device: &Path, version: u32) {
+/// Changes a field of every superblock of the pool's devices, with a good CRC.
+fn set_superblocks(rig: &Rig, at: usize, field: &[u8]) {
+    for device in ["fast.img", "cold.img"] {
+        set_superblock(&rig.data().join(device), at, field);
+    }
+}
+
+fn set_superblock(device: &Path, at: usize, field: &[u8]) {
     let file = OpenOptions::new().read(true).write(true).open(device).unwrap();
     for offset in [0, 64 << 10] {
         let mut block = [0; 4096];
@@ -66,7 +78,7 @@ fn set_version(device: &Path, version: u32) {
         if block.iter().all(|byte| *byte == 0) {
             continue;
         }
-        block[8..12].copy_from_slice(&version.to_le_bytes());
+        block[at..at + field.len()].copy_from_slice(field);
         block[12..16].fill(0);
         let crc = u32::try_from(checksum(CrcAlgorithm::Crc32Iscsi, &block)).unwrap();
         block[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -77,15 +89,46 @@ fn set_version(device: &Path, version: u32) {
 #[test]
 fn another_format_version_is_refused_by_name() {
     let mut rig = stopped();
-    for device in ["fast.img", "cold.img"] {
-        set_version(&rig.data().join(device), 2);
-    }
+    set_superblocks(&rig, VERSION_AT, &2_u32.to_le_bytes());
     rig.fails(&["serve"], 1, "version 2");
+    rig.fails(&["upgrade"], 1, "version 2");
     assert_eq!(rig.tessera(&["check"]).status.code(), Some(1));
-    for device in ["fast.img", "cold.img"] {
-        set_version(&rig.data().join(device), 1);
-    }
+    set_superblocks(&rig, VERSION_AT, &1_u32.to_le_bytes());
     assert_whole(&mut rig);
+}
+
+#[test]
+fn unknown_features_are_ignored_or_keep_from_writing_or_from_opening() {
+    let mut rig = stopped();
+    let feature = 0x400_u64.to_le_bytes();
+    set_superblocks(&rig, INCOMPAT_AT, &feature);
+    rig.fails(&["serve"], 1, "0x400");
+    rig.fails(&["upgrade"], 1, "0x400");
+    let output = rig.tessera(&["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(rig::stdout(&output).contains("0x400"), "{}", rig::stdout(&output));
+    set_superblocks(&rig, INCOMPAT_AT, &[0; 8]);
+
+    set_superblocks(&rig, RO_COMPAT_AT, &feature);
+    rig.fails(&["serve"], 1, "unknown features 0x400");
+    rig.fails(&["upgrade"], 1, "unknown features 0x400");
+    rig.check();
+    set_superblocks(&rig, RO_COMPAT_AT, &[0; 8]);
+
+    set_superblocks(&rig, COMPAT_AT, &feature);
+    assert_whole(&mut rig);
+    assert_whole(&mut rig);
+    assert!(rig.ok(&["upgrade"]).contains("0x400"), "kept in both copies");
+}
+
+#[test]
+fn an_upgrade_needs_a_pool_that_is_not_in_use() {
+    let mut rig = Rig::serving("vm1", "16MiB");
+    rig.fails(&["upgrade"], 1, "in use");
+    rig.assert_serving("vm1");
+    rig.stop_and_check();
+    fs::remove_file(rig.data().join("tessera.toml")).unwrap();
+    rig.fails(&["upgrade"], 1, "no pool");
 }
 
 #[test]

@@ -36,7 +36,7 @@ use crate::pool::stores::StorePool;
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// There is no configuration, hence no pool.
-    #[error("{}: no tessera.toml, so no pool to check", data_dir.display())]
+    #[error("{}: no tessera.toml, so no pool", data_dir.display())]
     NoPool {
         /// The data directory.
         data_dir: PathBuf,
@@ -65,17 +65,21 @@ pub enum CheckError {
 
 /// Examines the pool of a data directory that no server runs on.
 pub fn check(data_dir: &Path, depth: Depth) -> Result<Report, CheckError> {
-    let none = || CheckError::NoPool { data_dir: data_dir.to_path_buf() };
-    let config = Config::load(data_dir)?.ok_or_else(none)?;
-    let mut devices: Vec<&DeviceConfig> = config.pool.devices.iter().collect();
-    devices.sort_by_key(|device| device.role != Role::Fast);
-    let stores: Vec<_> =
-        devices.into_iter().map(|device| open(data_dir, device)).collect::<Result<_, _>>()?;
+    let stores = open_stopped(data_dir)?;
     let sizes: Vec<_> = stores.iter().map(|store| store.size_bytes()).collect();
     let logs = read_logs(data_dir)?;
     let system = |source| CheckError::System { what: "memory for reading", source };
     let mut io = StorePool::new(&stores).map_err(system)?;
     Ok(check_pool(&mut io, &sizes, &logs, depth))
+}
+
+/// The devices of a stopped data directory, fast ones first, under their exclusive locks.
+pub(crate) fn open_stopped(data_dir: &Path) -> Result<Vec<Arc<Store>>, CheckError> {
+    let none = || CheckError::NoPool { data_dir: data_dir.to_path_buf() };
+    let config = Config::load(data_dir)?.ok_or_else(none)?;
+    let mut devices: Vec<&DeviceConfig> = config.pool.devices.iter().collect();
+    devices.sort_by_key(|device| device.role != Role::Fast);
+    devices.into_iter().map(|device| open(data_dir, device)).collect()
 }
 
 fn open(data_dir: &Path, device: &DeviceConfig) -> Result<Arc<Store>, CheckError> {

@@ -9,6 +9,7 @@
 pub mod fuzz;
 pub mod space_map;
 pub mod stores;
+pub mod upgrade;
 
 use crate::format::FormatError;
 use crate::format::layout::{JOURNALS, LayoutError, MetaLayout, NewDevice, plan};

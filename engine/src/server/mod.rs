@@ -20,6 +20,7 @@ pub mod recorder;
 pub mod sink;
 pub mod start;
 pub mod trainer;
+pub mod upgrade;
 
 pub use control::serve;
 

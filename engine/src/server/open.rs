@@ -50,7 +50,7 @@ pub struct DirLock(#[expect(dead_code, reason = "its open file is the lock")] Fi
 
 /// Takes the data directory. The devices' own locks do not do: another configuration in the
 /// same directory could name other devices and still map the pending logs.
-fn lock(data_dir: &Path) -> Result<DirLock, ServeError> {
+pub(super) fn lock(data_dir: &Path) -> Result<DirLock, ServeError> {
     let system = |what| move |source| ServeError::System { what, source };
     let path = data_dir.join(LOCK_NAME);
     let file = File::options().create(true).truncate(false).write(true).open(path);

@@ -11,6 +11,7 @@ pub mod shell;
 pub mod status;
 pub mod tier;
 pub mod trace;
+pub mod upgrade;
 pub mod volume;
 
 use std::path::PathBuf;
