@@ -262,7 +262,8 @@ pub struct DamagedCopy {
     pub offset: DeviceOffset,
 }
 
-/// Reads a table. Writes only to repair a copy that the other one proves wrong, if `repair`.
+/// Reads a table. Writes only if `repair`: over a copy that the other one proves wrong, and over
+/// a root's position that holds no root in either copy.
 pub fn read_table(
     io: &mut dyn PoolIo,
     meta: &MetaLayout,
@@ -281,12 +282,15 @@ pub fn scan_table(
     damaged: &mut Vec<DamagedCopy>,
 ) -> Result<Found, RecoverError> {
     let mut reader = Reader { io, meta, id, repair, damaged };
-    let root = reader.root()?;
+    let (root, alone) = reader.root()?;
     let mut state = State::default();
     reader.pages(&root, &mut state)?;
     let end = reader.journal(&root, &mut state)?;
     if end.group < root.fuzzy_group {
         return Err(RecoverError::Journal { slice: id.slice, seq: end.next_seq });
+    }
+    if repair && alone {
+        write_older_root(io, meta, id, &root)?;
     }
     Ok(Found { state, root, end, damaged_copies: damaged.len() as u64 })
 }
@@ -321,9 +325,10 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The newest valid root of either position and copy.
-    fn root(&mut self) -> Result<Root, RecoverError> {
+    /// The newest valid root of either position and copy; true if the other position has none.
+    fn root(&mut self) -> Result<(Root, bool), RecoverError> {
         let mut best: Option<Root> = None;
+        let mut alone = false;
         for which in 0..2 {
             let at = self.meta.root(self.id.slice, which);
             let mut blocks = [[0; BLOCK_BYTES]; 2];
@@ -336,6 +341,7 @@ impl Reader<'_> {
             }
             let sequence = |root: &Option<Root>| root.as_ref().map(|root| root.sequence);
             let newest = usize::from(sequence(&roots[1]) > sequence(&roots[0]));
+            alone |= roots[newest].is_none();
             if roots[0] != roots[1] && roots[newest].is_some() {
                 self.mend(TablePart::Root(which), 1 - newest, at, &blocks[newest])?;
             }
@@ -343,7 +349,8 @@ impl Reader<'_> {
                 best = roots[newest].take();
             }
         }
-        best.ok_or(RecoverError::NoRoot { slice: self.id.slice })
+        let root = best.ok_or(RecoverError::NoRoot { slice: self.id.slice })?;
+        Ok((root, alone))
     }
 
     fn pages(&mut self, root: &Root, state: &mut State) -> Result<(), RecoverError> {
@@ -541,24 +548,40 @@ pub fn write_group(
     Ok(())
 }
 
-/// Writes the first, empty checkpoint of a table. Journal blocks of an earlier pool need no
-/// erasing: they carry its UUID.
+/// Writes the first, empty checkpoint of a table, at both positions. Journal blocks of an earlier
+/// pool need no erasing: they carry its UUID.
 pub fn write_empty_root(
     io: &mut dyn PoolIo,
     meta: &MetaLayout,
     id: TableId,
 ) -> Result<(), IoError> {
     let root = Root { sequence: 1, start_seq: 1, start_group: 1, ..Root::default() };
+    let block = root.encode(id.pool, id.slice);
     for copy in 0..2 {
-        for which in 0..2 {
-            let (device, offset) = meta.place(copy, meta.root(id.slice, which));
-            let block = if which == root.sequence % 2 {
-                root.encode(id.pool, id.slice)
-            } else {
-                [0; BLOCK_BYTES]
-            };
-            io.write(device, offset, &block)?;
-        }
+        let (device, offset) = meta.place(copy, meta.root(id.slice, root.sequence % 2));
+        io.write(device, offset, &block)?;
+    }
+    write_older_root(io, meta, id, &root)
+}
+
+/// Puts a root below the one in force at the other position, durably.
+///
+/// A newer one may lie there: written to one copy before a crash, and not readable
+/// just now. What is not believed today must not be believed later, when its
+/// extents and its part of the journal have served others.
+fn write_older_root(
+    io: &mut dyn PoolIo,
+    meta: &MetaLayout,
+    id: TableId,
+    root: &Root,
+) -> Result<(), IoError> {
+    // Only a forged root in force has sequence 0: the first one has 1.
+    let Some(sequence) = root.sequence.checked_sub(1) else { return Ok(()) };
+    let block = Root { sequence, ..root.clone() }.encode(id.pool, id.slice);
+    for copy in 0..2 {
+        let (device, offset) = meta.place(copy, meta.root(id.slice, sequence % 2));
+        io.write(device, offset, &block)?;
+        io.flush(device)?;
     }
     Ok(())
 }

@@ -106,8 +106,8 @@ fn one_good_copy_is_believed_and_the_other_mended() {
 #[test]
 fn no_root_is_refused() {
     let mut rig = Rig::new(1);
-    for copy in 0..2 {
-        rig.rot(copy, rig.meta.root(ID.slice, 1));
+    for (copy, which) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        rig.rot(copy, rig.meta.root(ID.slice, which));
     }
     assert!(matches!(rig.read(), Err(RecoverError::NoRoot { .. })));
 }
@@ -157,6 +157,24 @@ fn a_journal_that_ends_before_the_fuzzy_group_is_refused() {
     assert!(matches!(rig.read(), Err(RecoverError::Journal { seq: 3, .. })));
     rig.append(&fragment(2));
     assert_eq!(rig.read().expect("complete").state.fragments.len(), 3);
+}
+
+#[test]
+fn a_root_that_was_not_believed_is_never_believed_later() {
+    for copy in 0..2 {
+        let mut rig = Rig::new(2);
+        // A checkpoint's root was written to one copy; a crash has torn the other.
+        let root = Root { sequence: 2, start_seq: 2, start_group: 2, ..Root::default() };
+        let (device, offset) = rig.meta.place(copy, rig.meta.root(ID.slice, 0));
+        let (disk, block) = (usize::from(device.get()), offset.get() / BLOCK_BYTES as u64);
+        rig.disks[disk].write_block(block, &root.encode(ID.pool, ID.slice));
+        rig.rot(1 - copy, rig.meta.root(ID.slice, 0));
+        rig.disks[disk].mislead(block, block + 1);
+        assert_eq!(rig.read().expect("the root before it").root.sequence, 1);
+        rig.disks[disk].lead_right();
+        let found = rig.read().expect("the same");
+        assert_eq!((found.root.sequence, found.damaged_copies), (1, 0));
+    }
 }
 
 #[test]

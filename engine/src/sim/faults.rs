@@ -204,6 +204,9 @@ impl World {
         for _ in 0..1 + self.fault_rng.below(3) {
             let block = written[self.fault_rng.index(written.len())];
             let other = written[self.fault_rng.index(written.len())];
+            self.trace.tell(self.outcome.steps, || {
+                (Touches::All, format!("disk {disk} block {block}: recovery reads {other}"))
+            });
             self.shared.disks[disk].mislead(block, other);
         }
     }
