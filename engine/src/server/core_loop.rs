@@ -211,21 +211,24 @@ impl CoreLoop {
             worked = true;
             self.nbd.mark(u16::try_from(event.token).expect("a connection's number"));
         }
-        if self.nbd.is_idle() {
+        let (idle, hot) = (self.nbd.is_idle(), self.nbd.hot().len());
+        if idle && hot == 0 {
             return worked;
         }
         let Self {
             nbd, watch, watches, composer, plant, observer, forecasts, flushes, now, ..
         } = self;
         let mut host = CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
-        worked |= nbd.run(&mut host, |conn, _| {
+        worked |= nbd.run(*now, &mut host, |conn, _| {
             if let Some((id, _)) = watches[usize::from(conn)].take()
                 && let Err(error) = watch.remove(id)
             {
                 tracing::warn!(%error, conn, "a closed connection stays watched");
             }
         });
-        self.update_interest();
+        if worked || !idle || self.nbd.hot().len() != hot {
+            self.update_interest();
+        }
         worked
     }
 
@@ -235,24 +238,27 @@ impl CoreLoop {
         load.run(&mut CoreHost { composer, plant, observer, forecasts, flushes, now: *now })
     }
 
-    /// Watches for writability only where a send is stuck.
+    /// Watches sockets that are not polled anyway; for writability only where a send is stuck.
     fn update_interest(&mut self) {
         for (conn, connection) in self.nbd.iter() {
-            let interest =
-                if connection.wants_write() { Interest::ReadWrite } else { Interest::Read };
+            let stuck = connection.wants_write();
+            let interest = (!self.nbd.hot().contains(&conn)).then_some(if stuck {
+                Interest::ReadWrite
+            } else {
+                Interest::Read
+            });
             let slot = &mut self.watches[usize::from(conn)];
-            match *slot {
-                Some((_, now)) if now == interest => continue,
-                Some((id, _)) => drop(self.watch.remove(id)),
-                None => {}
+            if slot.map(|(_, now)| now) == interest {
+                continue;
             }
-            *slot = match self.watch.add(connection.fd(), interest, conn.into()) {
-                Ok(id) => Some((id, interest)),
-                Err(error) => {
-                    tracing::error!(%error, conn, "cannot watch a connection");
-                    None
-                }
-            };
+            if let Some((id, _)) = slot.take() {
+                drop(self.watch.remove(id));
+            }
+            let Some(interest) = interest else { continue };
+            match self.watch.add(connection.fd(), interest, conn.into()) {
+                Ok(id) => *slot = Some((id, interest)),
+                Err(error) => tracing::error!(%error, conn, "cannot watch a connection"),
+            }
         }
     }
 
@@ -488,6 +494,10 @@ impl Poll for CoreLoop {
     }
 
     fn arm(&mut self) {
+        if !self.nbd.hot().is_empty() {
+            self.nbd.cool_all();
+            self.update_interest();
+        }
         self.plant.devices.arm();
         self.watch.arm();
     }

@@ -3,6 +3,13 @@
 //! The reactor adds accepted sockets, marks connections whose sockets are ready,
 //! routes completions here and calls [`Server::run`] once per turn. A connection
 //! that is neither marked nor got a completion costs nothing.
+//!
+//! Except the **hot** ones: for [`HOT_NS`] after something moved on it, a connection is
+//! polled in every run, at most [`MAX_HOT`] at a time, and its socket need not be
+//! watched. Telling a running core of a ready socket interrupts it, which costs the
+//! client and the core more than looking. Only a run that moved something makes a
+//! connection hot; before it sleeps the reactor ends that ([`Server::cool_all`]) and
+//! watches all.
 
 use super::connection::{Connection, Progress};
 use super::socket::Socket;
@@ -13,6 +20,12 @@ use crate::units::Nanos;
 /// Nanoseconds that a client may take to negotiate.
 pub const NEGOTIATION_NS: u64 = 10_000_000_000;
 
+/// How long a connection is hot after something moved on it: about as long as a core
+/// polls before it sleeps.
+pub(super) const HOT_NS: u64 = 50_000;
+/// Hot connections of a core. Each costs a system call in every turn.
+const MAX_HOT: usize = 4;
+
 /// All connections that there may be exist already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many NBD connections (limit {0})")]
@@ -21,6 +34,8 @@ pub struct TooMany(pub u16);
 struct Entry {
     connection: Connection,
     marked: bool,
+    /// When something moved on it last.
+    moved_at: Nanos,
 }
 
 /// The connections of one core.
@@ -30,6 +45,8 @@ pub struct Server {
     marked: Vec<u16>,
     /// The list that a run works off, kept for its memory.
     turn: Vec<u16>,
+    /// Numbers of the hot connections, each once.
+    hot: Vec<u16>,
     live: u16,
     stopping: bool,
 }
@@ -41,6 +58,7 @@ impl Server {
             entries: (0..limit).map(|_| None).collect(),
             marked: Vec::with_capacity(limit.into()),
             turn: Vec::with_capacity(limit.into()),
+            hot: Vec::with_capacity(MAX_HOT),
             live: 0,
             stopping: false,
         }
@@ -58,7 +76,7 @@ impl Server {
         if self.stopping {
             connection.stop();
         }
-        self.entries[usize::from(conn)] = Some(Entry { connection, marked: false });
+        self.entries[usize::from(conn)] = Some(Entry { connection, marked: false, moved_at: now });
         self.live += 1;
         self.share();
         self.mark(conn);
@@ -85,9 +103,32 @@ impl Server {
         self.live == 0
     }
 
-    /// The next run has no connection to poll.
+    /// No connection is marked: the next run polls hot ones at most.
     pub fn is_idle(&self) -> bool {
         self.marked.is_empty()
+    }
+
+    /// Connections that are polled in every run.
+    pub fn hot(&self) -> &[u16] {
+        &self.hot
+    }
+
+    /// From now on only marked connections are polled.
+    pub fn cool_all(&mut self) {
+        self.hot.clear();
+    }
+
+    /// Marks the hot connections, except those on which nothing moved for long.
+    fn mark_hot(&mut self, now: Nanos) {
+        for i in (0..self.hot.len()).rev() {
+            let conn = self.hot[i];
+            let entry = self.entries[usize::from(conn)].as_ref().expect("hot ones are live");
+            if now.since(entry.moved_at) < HOT_NS {
+                self.mark(conn);
+            } else {
+                self.hot.swap_remove(i);
+            }
+        }
     }
 
     /// The connection's socket is ready: poll it in the next run.
@@ -109,11 +150,17 @@ impl Server {
         self.mark(conn);
     }
 
-    /// Polls the marked connections once; `closing` hears of each one that has
+    /// Polls the marked and the hot connections once; `closing` hears of each one that has
     /// ended just before its socket closes. True if anything moved: run again
     /// before sleeping.
-    pub fn run(&mut self, host: &mut impl Host, mut closing: impl FnMut(u16, &Connection)) -> bool {
+    pub fn run(
+        &mut self,
+        now: Nanos,
+        host: &mut impl Host,
+        mut closing: impl FnMut(u16, &Connection),
+    ) -> bool {
         let mut moved = false;
+        self.mark_hot(now);
         let before = self.live;
         std::mem::swap(&mut self.marked, &mut self.turn);
         for i in 0..self.turn.len() {
@@ -126,11 +173,16 @@ impl Server {
                 Progress::Starved => self.mark(conn),
                 Progress::Moved => {
                     moved = true;
+                    entry.moved_at = now;
+                    if self.hot.len() < MAX_HOT && !self.hot.contains(&conn) {
+                        self.hot.push(conn);
+                    }
                     self.mark(conn);
                 }
                 Progress::Finished => {
                     closing(conn, &entry.connection);
                     *slot = None;
+                    self.hot.retain(|hot| *hot != conn);
                     self.live -= 1;
                     moved = true;
                 }

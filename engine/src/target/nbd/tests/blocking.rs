@@ -153,10 +153,10 @@ fn connections_are_limited_in_number_and_patience() {
     assert_eq!(connect(&mut server, 0), Ok(0));
     assert_eq!(connect(&mut server, 5), Ok(1));
     assert_eq!(connect(&mut server, 6), Err(TooMany(2)));
-    server.run(&mut host, |_, _| {});
+    server.run(Nanos::new(0), &mut host, |_, _| {});
     server.expire(Nanos::new(NEGOTIATION_NS + 1), &mut host);
     let mut closed = Vec::new();
-    server.run(&mut host, |conn, _| closed.push(conn));
+    server.run(Nanos::new(0), &mut host, |conn, _| closed.push(conn));
     assert_eq!((closed, server.len()), (vec![0], 1));
     assert_eq!(connect(&mut server, 7), Ok(0), "the number is free again");
     let mut greeting = Vec::new();
@@ -165,6 +165,6 @@ fn connections_are_limited_in_number_and_patience() {
     peers[0].read_to_end(&mut got).unwrap();
     assert_eq!(got, greeting);
     server.close(&mut host);
-    server.run(&mut host, |_, _| {});
+    server.run(Nanos::new(0), &mut host, |_, _| {});
     assert!(server.is_empty());
 }

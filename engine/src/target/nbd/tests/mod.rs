@@ -88,7 +88,7 @@ impl Served {
                 numbers.clear();
                 numbers.extend(server.iter().map(|(conn, _)| conn));
                 numbers.iter().for_each(|&conn| server.mark(conn));
-                moved |= server.run(&mut host, |_, _| {});
+                moved |= server.run(Nanos::new(0), &mut host, |_, _| {});
                 if stopped.load(Ordering::Acquire) && server.is_empty() {
                     break;
                 }

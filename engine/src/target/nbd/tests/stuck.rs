@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 
 use super::super::connection::{Connection, Progress};
 use super::super::fake::{Fake, volume};
-use super::super::server::Server;
+use super::super::server::{HOT_NS, Server};
 use super::super::socket::Socket;
 use super::super::wire::{self, OptionHeader, command, handshake_flag, option};
 use super::super::{LEAST_BUFFER_BYTES, STALL_NS, TOTAL_BUFFER_BYTES};
@@ -41,7 +41,7 @@ fn flags() -> [u8; 4] {
 /// Runs until nothing moves, completing requests.
 fn settle(server: &mut Server, host: &mut Fake) {
     loop {
-        let mut moved = server.run(host, |_, _| {});
+        let mut moved = server.run(Nanos::new(0), host, |_, _| {});
         while let Some(completion) = host.step() {
             server.complete(completion, host);
             moved = true;
@@ -128,7 +128,7 @@ fn a_stop_waits_for_the_engine_and_closing_sends_its_answers() {
     let mut theirs = client(&mut server, &mut host, &[]);
     theirs.write_all(&request(command::READ, 0, 1, 0, 4096)).unwrap();
     server.mark(0);
-    while server.run(&mut host, |_, _| {}) {}
+    while server.run(Nanos::new(0), &mut host, |_, _| {}) {}
     server.stop();
     assert!(host.in_flight() == 1 && !server.is_quiet());
     let completion = host.step().unwrap();
@@ -189,4 +189,25 @@ fn many_clients_share_the_buffers() {
     server.close(&mut host);
     settle(&mut server, &mut host);
     assert_eq!(host.held_bytes(), 0);
+}
+
+#[test]
+fn a_connection_is_hot_for_a_while_and_needs_no_mark() {
+    let mut host = host();
+    let mut server = Server::new(1);
+    let mut theirs = client(&mut server, &mut host, &[]);
+    assert!(server.is_idle() && server.hot() == [0]);
+    let mut ask = |server: &mut Server, now| {
+        theirs.write_all(&request(command::READ, 0, 1, 0, 4096)).unwrap();
+        let moved = server.run(Nanos::new(now), &mut host, |_, _| {});
+        while moved && server.run(Nanos::new(now), &mut host, |_, _| {}) {}
+        moved
+    };
+    assert!(ask(&mut server, HOT_NS - 1), "it is polled without a mark");
+    assert!(ask(&mut server, 2 * HOT_NS - 2), "what moves keeps it hot");
+    assert!(!ask(&mut server, 3 * HOT_NS - 2) && server.hot().is_empty(), "it has cooled");
+    server.mark(0);
+    assert!(ask(&mut server, 3 * HOT_NS) && server.hot() == [0], "it is hot again");
+    server.cool_all();
+    assert!(!ask(&mut server, 3 * HOT_NS), "it waits for a mark");
 }
