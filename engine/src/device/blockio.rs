@@ -59,7 +59,7 @@ impl BlockIo for StoreIo {
         let mut at = offset.get();
         for piece in buf.chunks_mut(BOUNCE_BYTES) {
             let bounce = &mut self.bounce[..piece.len()];
-            file.read_exact_at(bounce, at).map_err(|e| DeviceError::from_io(&e))?;
+            file.read_exact_at(bounce, at).map_err(|e| sorted(&e))?;
             piece.copy_from_slice(bounce);
             at += piece.len() as u64;
         }
@@ -76,7 +76,7 @@ impl BlockIo for StoreIo {
         for piece in buf.chunks(BOUNCE_BYTES) {
             let bounce = &mut self.bounce[..piece.len()];
             bounce.copy_from_slice(piece);
-            file.write_all_at(bounce, at).map_err(|e| DeviceError::from_io(&e))?;
+            file.write_all_at(bounce, at).map_err(|e| sorted(&e))?;
             at += piece.len() as u64;
         }
         Ok(())
@@ -85,12 +85,21 @@ impl BlockIo for StoreIo {
     fn flush(&mut self) -> Result<(), DeviceError> {
         match self.store.backing() {
             Backing::Memory(_) => Ok(()),
-            Backing::File(file) => file.file().sync_data().map_err(|e| DeviceError::from_io(&e)),
+            Backing::File(file) => file.file().sync_data().map_err(|e| sorted(&e)),
         }
     }
 
     fn size_bytes(&self) -> u64 {
         self.store.size_bytes()
+    }
+}
+
+fn sorted(error: &io::Error) -> DeviceError {
+    match (error.raw_os_error(), error.kind()) {
+        (Some(errno), _) => DeviceError::from_errno(errno),
+        // A file that was cut while open.
+        (None, io::ErrorKind::UnexpectedEof) => DeviceError::OutOfRange,
+        (None, _) => DeviceError::Media,
     }
 }
 

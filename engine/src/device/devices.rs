@@ -4,7 +4,7 @@ use crate::core::arena::Arenas;
 use crate::core::ring::{Ring, RingError};
 use crate::device::memory::{Half, MemoryStore};
 use crate::device::{
-    Backing, Completion, Device, DeviceError, DeviceOp, Io, Kind, Started, Store, check, tmpfs,
+    Backing, Completion, Device, DeviceError, DeviceOp, Io, Kind, Started, Store, check,
 };
 use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset, Nanos};
 use std::collections::VecDeque;
@@ -173,10 +173,8 @@ impl Devices {
             }
         }
         let op = self.slot(slot).op;
-        match self.stores[usize::from(op.device.get())].backing() {
-            Backing::Memory(memory) => memory.perform(&self.arenas, &op),
-            Backing::File(file) => tmpfs::perform(file.file(), &self.arenas, &op),
-        }
+        let memory = self.memory(op.device).expect("only memory is copied");
+        memory.perform(&self.arenas, &op)
     }
 
     fn memory(&self, device: DeviceId) -> Option<&MemoryStore> {

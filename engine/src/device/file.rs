@@ -3,7 +3,6 @@
 //! Opened once per process with `O_DIRECT`, locked against every other
 //! opener, shared by all cores. The lock lives as long as the value.
 
-use crate::device::tmpfs;
 use crate::units::BLOCK_BYTES;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -75,7 +74,6 @@ pub struct FileStore {
     path: PathBuf,
     size_bytes: u64,
     direct: bool,
-    in_memory: bool,
 }
 
 impl FileStore {
@@ -126,11 +124,6 @@ impl FileStore {
         self.direct
     }
 
-    /// It lies in memory: I/O on it never waits.
-    pub fn in_memory(&self) -> bool {
-        self.in_memory
-    }
-
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
@@ -163,8 +156,7 @@ impl FileStore {
             TryLockError::WouldBlock => OpenError::InUse { path: path.into() },
             TryLockError::Error(source) => OpenError::Io { path: path.into(), source },
         })?;
-        let in_memory = tmpfs::holds(&file).map_err(io)?;
-        Ok(FileStore { file, path: path.into(), size_bytes: 0, direct: is_direct, in_memory })
+        Ok(FileStore { file, path: path.into(), size_bytes: 0, direct: is_direct })
     }
 
     fn measure(&self, block_device: bool) -> io::Result<u64> {

@@ -23,7 +23,6 @@ pub mod file;
 pub mod memory;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
-mod tmpfs;
 pub mod uring;
 
 pub use devices::Devices;
@@ -34,7 +33,6 @@ use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset};
 use emulate::{Emulated, Head, Model};
 use file::{FileStore, OpenError};
 use memory::MemoryStore;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use uring::Uring;
@@ -114,16 +112,6 @@ impl DeviceError {
             other => DeviceError::Errno(other),
         }
     }
-
-    /// Sorts an error of synchronous I/O.
-    fn from_io(error: &io::Error) -> DeviceError {
-        match (error.raw_os_error(), error.kind()) {
-            (Some(errno), _) => DeviceError::from_errno(errno),
-            // A file that was cut while open.
-            (None, io::ErrorKind::UnexpectedEof) => DeviceError::OutOfRange,
-            (None, _) => DeviceError::Media,
-        }
-    }
 }
 
 /// What holds a store's bytes.
@@ -187,7 +175,7 @@ impl Store {
 enum Device {
     /// A file or block device behind the core's ring.
     Uring(Uring),
-    /// Memory, or a file in memory.
+    /// Memory.
     Memory,
     /// One of these, slowed down.
     Emulated(Box<Emulated>),
@@ -212,8 +200,8 @@ struct Io<'a> {
 impl Device {
     fn new(store: &Store, file_index: u32, max_ops: usize) -> Device {
         let plain = match &store.backing {
-            Backing::File(file) if !file.in_memory() => Device::Uring(Uring::new(file_index)),
-            Backing::File(_) | Backing::Memory(_) => Device::Memory,
+            Backing::File(_) => Device::Uring(Uring::new(file_index)),
+            Backing::Memory(_) => Device::Memory,
         };
         match &store.head {
             None => plain,

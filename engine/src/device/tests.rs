@@ -113,33 +113,10 @@ fn memory_round_trip() {
     round_trip(Store::memory(128 * 4096).expect("mapped"));
 }
 
-/// A directory in memory, where the system has one.
-fn dir_in_memory() -> Option<tempfile::TempDir> {
-    let dir = tempfile::tempdir_in("/dev/shm").ok();
-    if dir.is_none() {
-        println!("skipped: no directory in memory");
-    }
-    dir
-}
-
-#[test]
-fn round_trip_of_a_file_in_memory() {
-    let Some(dir) = dir_in_memory() else { return };
-    let store = file_store(&dir, 128 * 4096);
-    assert!(matches!(store.backing(), Backing::File(file) if file.in_memory()));
-    round_trip(store);
-}
-
 #[test]
 fn a_file_cut_while_open_is_an_error_not_zeros() {
-    cut_while_open(&tempfile::tempdir().expect("a directory"));
-    if let Some(dir) = dir_in_memory() {
-        cut_while_open(&dir);
-    }
-}
-
-fn cut_while_open(dir: &tempfile::TempDir) {
-    let mut core = Core::new(vec![file_store(dir, 1 << 20)], 4, 4);
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut core = Core::new(vec![file_store(&dir, 1 << 20)], 4, 4);
     let buf = core.arena.alloc(64 << 10).expect("free");
     let addr = core.arena.arenas().addr(&buf, 0);
     let file = std::fs::OpenOptions::new().write(true).open(dir.path().join("disk"));

@@ -315,8 +315,8 @@ fn devices(server: &Server) -> Vec<DeviceReport> {
             role: superblock.role,
             path: server.paths[at].clone(),
             driver: match store.backing() {
-                Backing::File(file) if !file.in_memory() => "uring",
-                Backing::File(_) | Backing::Memory(_) => "memory",
+                Backing::File(_) => "uring",
+                Backing::Memory(_) => "memory",
             }
             .into(),
             emulate: store.emulates().map(|model| model.name.to_owned()),
