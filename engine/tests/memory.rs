@@ -33,7 +33,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The number in the row of ARCHITECTURE.md's table of memory that starts with `what`.
+/// The number in the row of ARCHITECTURE.md's table of memory that starts with `what`, in the
+/// unit of that row.
 fn documented(what: &str) -> usize {
     let document = include_str!("../../ARCHITECTURE.md");
     let row = document.lines().find(|line| line.starts_with(&format!("| {what} |")));
@@ -76,4 +77,10 @@ fn a_fragment_takes_what_is_documented() {
     let each = held as f64 / f64::from(fragments);
     println!("{each:.1} bytes for each fragment");
     assert!(each <= documented("fragment") as f64, "{each} bytes for each fragment");
+}
+
+#[test]
+fn a_pending_log_takes_what_is_documented() {
+    let (bytes, documented) = (engine::journal::log::LOG_BYTES, documented("slice") << 10);
+    assert!(bytes <= documented, "{bytes} bytes for each slice");
 }

@@ -100,6 +100,7 @@ pub struct Index {
     live: usize,
     map_pages: u32,
     here_bytes: u64,
+    here: usize,
     pending: HashMap<Span, Vec<u8>, FxBuildHasher>,
     usage: HashMap<VolumeId, VolumeUsage, FxBuildHasher>,
 }
@@ -287,6 +288,7 @@ impl Index {
         self.next_uid = self.next_uid.wrapping_add(1);
         fragment.uid = self.next_uid;
         self.here_bytes += fragment.heap_bytes();
+        self.here += 1;
         let key = fragment.key;
         let slot = Slot { fragment: Some(Box::new(fragment)), uid: self.next_uid };
         let index = match self.vacant.pop() {
@@ -323,6 +325,7 @@ impl Index {
         assert!(slot.uid == at.uid && fragment.pins == 0, "fragment in use");
         self.vacant.push(at.index);
         self.here_bytes -= fragment.heap_bytes();
+        self.here -= 1;
         fragment
     }
 
@@ -490,6 +493,11 @@ impl Index {
         self.map_pages
     }
 
+    /// Number of fragments that are here.
+    pub fn here(&self) -> usize {
+        self.here
+    }
+
     /// Bytes of the fragments that are here.
     pub fn here_bytes(&self) -> u64 {
         self.here_bytes
@@ -519,7 +527,7 @@ impl Index {
             }
         }
         assert_eq!((live, pages), (self.live, self.map_pages));
-        assert_eq!(here, self.iter().count(), "a fragment without a seat");
+        assert_eq!((here, here), (self.iter().count(), self.here), "a fragment without a seat");
         let bytes: u64 = self.iter().map(Fragment::heap_bytes).sum();
         assert_eq!(bytes, self.here_bytes);
     }

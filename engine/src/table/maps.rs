@@ -311,7 +311,7 @@ impl Table {
     /// Sends spans away until the budget holds; false if too few can leave now.
     pub(crate) fn shrink_maps<S: Sink>(&mut self, sink: &mut S) -> bool {
         // At most once round: what has just been used stays.
-        let here: usize = self.slices().map(|slice| slice.index.iter().count()).sum();
+        let here: usize = self.slices().map(|slice| slice.index.here()).sum();
         let mut probes = PROBES.min(here);
         while self.map_bytes() > self.config.map_budget_bytes {
             if probes == 0 || !self.send_one_away(&mut probes) {

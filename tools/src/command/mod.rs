@@ -37,26 +37,34 @@ impl Context {
     }
 }
 
-/// Longest wait for the devices of a server that has just died.
-pub(crate) const UNLOCK_LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for the devices of a process that has just died.
+const UNLOCK_LIMIT: Duration = Duration::from_secs(5);
 
-/// Runs `open` until the devices are not in use. The kernel releases the locks
-/// of a dead server with its rings, a moment after the process; a server that
-/// answers is not waited for.
-fn when_unlocked<T, E>(
-    context: &Context,
+/// Runs `open` until the devices are not in use or `alive` says that somebody uses them. The
+/// kernel releases the locks of a dead process with its rings, a moment after it.
+fn until_unlocked<T, E>(
     in_use: impl Fn(&E) -> bool,
+    alive: impl Fn() -> bool,
     open: impl Fn() -> Result<T, E>,
 ) -> Result<T, E> {
     let limit = Instant::now() + UNLOCK_LIMIT;
     loop {
         match open() {
-            Err(e) if in_use(&e) && Instant::now() < limit && context.admin().is_err() => {
+            Err(e) if in_use(&e) && Instant::now() < limit && !alive() => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             end => return end,
         }
     }
+}
+
+/// [`until_unlocked`] for a data directory: a server that answers is not waited for.
+fn when_unlocked<T, E>(
+    context: &Context,
+    in_use: impl Fn(&E) -> bool,
+    open: impl Fn() -> Result<T, E>,
+) -> Result<T, E> {
+    until_unlocked(in_use, || context.admin().is_ok(), open)
 }
 
 fn status(admin: &mut AdminClient) -> Result<StatusReport, CommandError> {

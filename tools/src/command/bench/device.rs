@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use engine::admin::Role;
@@ -14,7 +13,7 @@ use engine::device::file::OpenError;
 use engine::server::open::OpenDevice;
 
 use super::BenchError;
-use crate::command::UNLOCK_LIMIT;
+use crate::command::until_unlocked;
 
 /// Both ends of a device, where owners keep their marks.
 const EDGE_BYTES: usize = 1 << 20;
@@ -44,7 +43,8 @@ pub(super) fn open(
                 make(path, bytes).map_err(failed)?;
             }
             // Locked first: nothing that anybody uses is looked at, let alone cleared.
-            let store = lock(path)?;
+            let in_use = |error: &OpenError| matches!(error, OpenError::InUse { .. });
+            let store = until_unlocked(in_use, || false, || Store::open(path, 0))?;
             let blank = is_blank(path).map_err(failed)?;
             if !blank && !overwrite {
                 return Err(BenchError::NotBlank(path.to_owned()));
@@ -57,19 +57,6 @@ pub(super) fn open(
         _ => return Err(BenchError::Path),
     };
     Ok(OpenDevice { store: Arc::new(store), path, role: Role::Fast })
-}
-
-/// Opens a device; the ring of a process that has just ended may hold it for a moment.
-fn lock(path: &Path) -> Result<Store, OpenError> {
-    let limit = Instant::now() + UNLOCK_LIMIT;
-    loop {
-        match Store::open(path, 0) {
-            Err(OpenError::InUse { .. }) if Instant::now() < limit => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            end => return end,
-        }
-    }
 }
 
 /// Bytes of a file or block device.
