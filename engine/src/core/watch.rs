@@ -118,7 +118,8 @@ impl Watch {
     pub fn remove(&mut self, id: WatchId) -> io::Result<()> {
         assert!(self.is_current(id), "removed a watch twice");
         self.release(id.slot);
-        let entry = opcode::PollRemove::new(user_data(id)).build().user_data(IGNORE);
+        // A `PollRemove` gives up on a poll that has just fired and leaves it armed.
+        let entry = opcode::AsyncCancel::new(user_data(id)).build().user_data(IGNORE);
         self.enter(&entry)
     }
 
@@ -236,6 +237,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
+    use std::time::Duration;
 
     fn watch(capacity: u32) -> (Watch, WakeSet) {
         let set = WakeSet::new(1).expect("an eventfd");
@@ -276,6 +278,32 @@ mod tests {
         assert!(next(&mut watch).writable);
         drop(far);
         assert!(next(&mut watch).readable);
+    }
+
+    #[test]
+    fn a_watch_removed_while_bytes_arrive_holds_the_file_no_longer() {
+        let (mut watch, _set) = watch(1);
+        for _ in 0..200 {
+            let (near, mut far) = UnixStream::pair().expect("a pair");
+            far.set_write_timeout(Some(Duration::from_secs(10))).expect("not zero");
+            let writer = std::thread::spawn(move || {
+                loop {
+                    if let Err(error) = far.write_all(&[0; 64]) {
+                        return error.kind();
+                    }
+                }
+            });
+            for _ in 0..20 {
+                let id = watch.add(near.as_fd(), Interest::Read, 1).expect("room");
+                (&near).read_exact(&mut [0; 64]).expect("the writer goes on");
+                watch.remove(id).expect("watched");
+                while watch.poll().is_some() {}
+            }
+            drop(near);
+            let end = writer.join().expect("no panic");
+            let ends = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+            assert!(ends.contains(&end), "{end}");
+        }
     }
 
     #[test]
