@@ -29,6 +29,7 @@ fn signs(bug: Bug) -> &'static [&'static str] {
         Bug::FlushOfOneConnection
         | Bug::FlushOfOneCore
         | Bug::FlushOfOneSlice
+        | Bug::GroupNotFlushed
         | Bug::IgnoredCrc
         | Bug::IgnoredCrcOfMerge
         | Bug::IgnoredCrcOfStage

@@ -42,6 +42,8 @@ bugs! {
     DroppedRecord,
     /// A group, with its checksums, is written beside the flush of its data, not behind it.
     CrcBeforeData,
+    /// A group that was written without FUA is taken for durable before its flush.
+    GroupNotFlushed,
     /// A commit joins a flush that began before its data was written.
     FlushJoinedLate,
     /// A write's entries and record change when it is issued, not when it has ended.

@@ -160,7 +160,7 @@ impl World {
     fn largest_group(&self) -> (usize, bool) {
         let slices = self.cores.iter().flat_map(|core| core.table.slices());
         slices.fold((0, false), |(load, writing), slice| {
-            let cut = matches!(slice.journal.commit, Commit::Writing(2..))
+            let cut = matches!(slice.journal.commit, Commit::Writing { left: 2.., .. })
                 && slice.log.committing().len() > PAYLOAD_BYTES;
             (load.max(slice.log.load()), writing || cut)
         })

@@ -1,8 +1,11 @@
 //! Group commit: flush the data's devices, write the group to both journals,
 //! then free what it replaced and answer who waited.
 //!
-//! One commit per slice at a time. Device flushes are shared: whoever needs a
-//! flush of a device that is being flushed rides on the next one.
+//! One commit per slice at a time. A slice that commits alone writes its group with
+//! FUA; several at a time write theirs plainly and share one flush of the journals'
+//! devices behind them. Device flushes are shared: they start when the event that
+//! asked for them has been handled and no such group is being written, and whoever
+//! needs a flush of a device that is being flushed rides on the next one.
 
 use super::Table;
 use super::op::Token;
@@ -17,8 +20,10 @@ use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, DeviceId, DeviceOffset, SliceId
 /// Who waits for a device flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rider {
-    /// The commit of a slice.
+    /// The commit of a slice, whose group is yet to be written.
     Commit(SliceId),
+    /// The commit of a slice, whose group is written.
+    Group(SliceId),
     /// The checkpoint of a slice.
     Snapshot(SliceId),
     /// A copy job.
@@ -140,7 +145,7 @@ impl Table {
             return self.write_group(id, sink);
         }
         for device in (0..64).filter(|device| devices & (1 << device) != 0) {
-            self.flush_device(DeviceId::new(device), Rider::Commit(id), sink);
+            self.flush_device(DeviceId::new(device), Rider::Commit(id));
         }
         if planted(Bug::CrcBeforeData) {
             self.write_group(id, sink);
@@ -148,12 +153,23 @@ impl Table {
     }
 
     /// Flushes a device on behalf of `rider`.
-    pub(crate) fn flush_device<S: Sink>(&mut self, device: DeviceId, rider: Rider, sink: &mut S) {
+    pub(crate) fn flush_device(&mut self, device: DeviceId, rider: Rider) {
         let flusher = &mut self.flushers[usize::from(device.get())];
         let joins = planted(Bug::FlushJoinedLate) && !flusher.aboard.is_empty();
         let riders = if joins { &mut flusher.aboard } else { &mut flusher.queued };
         riders.push(rider);
-        self.start_flush(device, sink);
+        self.flush_wanted = true;
+    }
+
+    /// Starts the flushes that have riders. Groups that are being written share one.
+    pub(crate) fn start_flushes<S: Sink>(&mut self, sink: &mut S) {
+        if !self.flush_wanted || self.groups_out > 0 {
+            return;
+        }
+        self.flush_wanted = false;
+        for device in 0..self.flushers.len() {
+            self.start_flush(DeviceId::new(u8::try_from(device).expect("at most 64")), sink);
+        }
     }
 
     fn start_flush<S: Sink>(&mut self, device: DeviceId, sink: &mut S) {
@@ -186,6 +202,7 @@ impl Table {
         for rider in &riders {
             match *rider {
                 Rider::Commit(id) => self.commit_flushed(id, result, sink),
+                Rider::Group(id) => self.group_flushed(id, result, sink),
                 Rider::Snapshot(id) => self.snapshot_flushed(id, result, sink),
                 Rider::Copy(job) => self.copy_flushed(job, result, sink),
             }
@@ -195,7 +212,7 @@ impl Table {
             flusher.queued = riders;
             flusher.queued.clear();
         }
-        self.start_flush(DeviceId::new(device), sink);
+        self.flush_wanted = true;
     }
 
     fn commit_flushed<S: Sink>(&mut self, id: SliceId, result: IoResult, sink: &mut S) {
@@ -219,6 +236,7 @@ impl Table {
     fn write_group<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
         let (pool, incarnation, meta) =
             (self.config.pool, self.config.incarnation, self.config.meta);
+        let fua = !self.commits_together();
         let slice = self.slice(id);
         let group = slice.log.group() - 1;
         let records = slice.log.committing();
@@ -259,7 +277,7 @@ impl Table {
                 pending += 1;
                 sink.io(Io {
                     device,
-                    kind: IoKind::Write { fua: true },
+                    kind: IoKind::Write { fua },
                     offset,
                     mem: mem.block(skipped),
                     bytes: u32::try_from(count).expect("at most 15") * BLOCK_BYTES_U32,
@@ -268,20 +286,61 @@ impl Table {
                 });
             }
         }
-        journal.commit = Commit::Writing(pending);
+        journal.commit = Commit::Writing { left: pending, fua };
+        self.groups_out += u32::from(!fua);
+    }
+
+    /// Other slices commit beside the one that is about to write its group.
+    fn commits_together(&self) -> bool {
+        let commits = |slice: &&Slice| slice.journal.commit != Commit::Idle && !slice.failed;
+        self.slices().filter(commits).nth(1).is_some()
     }
 
     pub(crate) fn group_written<S: Sink>(&mut self, id: SliceId, result: IoResult, sink: &mut S) {
         let slice = self.slice(id);
-        let Commit::Writing(left) = slice.journal.commit else {
+        let Commit::Writing { left, fua } = slice.journal.commit else {
             panic!("a journal write ended outside a commit")
         };
-        slice.journal.commit = Commit::Writing(left - 1);
-        if result.is_err() && !slice.failed {
+        slice.journal.commit = Commit::Writing { left: left - 1, fua };
+        if left == 1 {
+            self.groups_out -= u32::from(!fua);
+        }
+        let failed = self.slice(id).failed;
+        if result.is_err() && !failed {
             return self.fail_slice(id, sink);
         }
-        if left == 1 && !slice.failed {
-            self.end_commit(id, sink);
+        if left == 1 && !failed {
+            if fua || planted(Bug::GroupNotFlushed) {
+                self.end_commit(id, sink)
+            } else {
+                self.flush_group(id)
+            }
+        }
+    }
+
+    fn flush_group(&mut self, id: SliceId) {
+        let [first, second] = self.config.meta.copies.map(|(device, _)| device);
+        let journal = &mut self.slice(id).journal;
+        journal.commit = Commit::Sealing(1 + u32::from(second != first));
+        self.flush_device(first, Rider::Group(id));
+        if second != first {
+            self.flush_device(second, Rider::Group(id));
+        }
+    }
+
+    fn group_flushed<S: Sink>(&mut self, id: SliceId, result: IoResult, sink: &mut S) {
+        let slice = self.slice(id);
+        let Commit::Sealing(left) = slice.journal.commit else {
+            panic!("a flush ended outside a commit")
+        };
+        slice.journal.commit = Commit::Sealing(left - 1);
+        if slice.failed {
+            return;
+        }
+        match result {
+            Err(_) => self.fail_slice(id, sink),
+            Ok(()) if left == 1 => self.end_commit(id, sink),
+            Ok(()) => {}
         }
     }
 

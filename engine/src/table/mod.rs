@@ -158,6 +158,10 @@ pub struct Table {
     pub(crate) works: Vec<Box<op::Work>>,
     pub(crate) flushes: Pool<VolumeFlush>,
     pub(crate) flushers: Vec<Flusher>,
+    /// A device flush may have to be started.
+    pub(crate) flush_wanted: bool,
+    /// Groups being written without FUA.
+    pub(crate) groups_out: u32,
     pub(crate) stages: Stages,
     pub(crate) tiering: Tiering,
     pub(crate) trims: Vec<trim::Trim>,
@@ -189,6 +193,8 @@ impl Table {
             works: (0..pieces).map(|_| op::Work::new()).collect(),
             flushes: Pool::new(config.max_parts),
             flushers: config.devices.iter().map(|_| Flusher::default()).collect(),
+            flush_wanted: false,
+            groups_out: 0,
             stages: Stages::new(&config.stage),
             tiering: Tiering::default(),
             trims: Vec::new(),
@@ -255,13 +261,15 @@ impl Table {
         self.settle(sink);
     }
 
-    /// Tries again what waited for the event that has just been handled.
+    /// Tries again what waited for the event that has just been handled, and starts the
+    /// device flushes that it asked for.
     pub(crate) fn settle<S: Sink>(&mut self, sink: &mut S) {
         self.retry_kicked(sink);
         if !self.trims.is_empty() {
             self.advance_trims(sink);
             self.retry_kicked(sink);
         }
+        self.start_flushes(sink);
     }
 
     fn retry_kicked<S: Sink>(&mut self, sink: &mut S) {

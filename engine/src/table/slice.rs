@@ -24,8 +24,15 @@ pub enum Commit {
     Idle,
     /// Devices that hold the group's data are being flushed; so many to go.
     Flushing(u32),
-    /// The group's blocks are being written; so many operations to go.
-    Writing(u32),
+    /// The group's blocks are being written.
+    Writing {
+        /// So many operations to go.
+        left: u32,
+        /// They are durable when they end.
+        fua: bool,
+    },
+    /// The group is written, and the journals' devices are being flushed; so many to go.
+    Sealing(u32),
 }
 
 /// What a checkpoint is doing.

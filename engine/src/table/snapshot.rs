@@ -217,7 +217,7 @@ impl Table {
         self.slice(id).journal.snapshot = Snapshot::Flushing(2);
         for copy in 0..2 {
             let (device, _) = self.config.meta.copies[copy];
-            self.flush_device(device, Rider::Snapshot(id), sink);
+            self.flush_device(device, Rider::Snapshot(id));
         }
     }
 

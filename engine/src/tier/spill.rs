@@ -218,7 +218,7 @@ impl Table {
         }
         job.step = Step::Flushing;
         let device = job.cold.expect("a spill has a cold slot").device;
-        self.flush_device(device, Rider::Copy(0), sink);
+        self.flush_device(device, Rider::Copy(0));
     }
 
     pub(crate) fn spill_moved<S: Sink>(&mut self, sink: &mut S) {

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::machine::median;
 
-/// A round in which either side waited longer than this for a CPU tells nothing.
+/// A round in which either side waited so much longer for a CPU than in its quietest round
+/// tells nothing. What a side waits in every round is its own doing: that of the kernel's
+/// threads which end its writes, say.
 pub const WAIT_LIMIT_PERCENT: f64 = 3.0;
 /// Rounds are repeated until this many times those asked for have run.
 const PATIENCE: usize = 3;
@@ -26,10 +28,18 @@ struct Round {
     cache_line_ns: f64,
 }
 
-impl Round {
-    fn waited(&self) -> f64 {
-        self.ours.waited_percent.max(self.peer.waited_percent)
-    }
+/// How much longer than in its quietest round a side waited in each round; the worse side.
+fn excess(all: &[Round]) -> Vec<f64> {
+    let least = |pick: fn(&Round) -> f64| all.iter().map(pick).fold(f64::INFINITY, f64::min);
+    let ours = least(|round| round.ours.waited_percent);
+    let peer = least(|round| round.peer.waited_percent);
+    let of = |r: &Round| (r.ours.waited_percent - ours).max(r.peer.waited_percent - peer);
+    all.iter().map(of).collect()
+}
+
+/// Rounds that nothing disturbed.
+fn clean(all: &[Round]) -> usize {
+    excess(all).into_iter().filter(|more| *more <= WAIT_LIMIT_PERCENT).count()
 }
 
 /// How a contest ended.
@@ -54,7 +64,6 @@ pub fn hold(
     mut side: impl FnMut(bool, usize) -> Result<Run, String>,
 ) -> Result<Verdict, String> {
     let mut all: Vec<Round> = Vec::new();
-    let clean = |all: &[Round]| all.iter().filter(|r| r.waited() <= WAIT_LIMIT_PERCENT).count();
     while clean(&all) < rounds && all.len() < PATIENCE * rounds {
         let number = all.len();
         let line = cache_line_ns();
@@ -72,31 +81,33 @@ pub fn hold(
 
 /// Medians over the undisturbed rounds; if they are too few, over the least disturbed.
 fn judge(all: &[Round], rounds: usize) -> Verdict {
-    let mut order: Vec<&Round> = all.iter().collect();
-    order.sort_by(|a, b| a.waited().total_cmp(&b.waited()));
-    let clean = order.iter().filter(|r| r.waited() <= WAIT_LIMIT_PERCENT).count();
+    let mut order: Vec<(f64, &Round)> = excess(all).into_iter().zip(all).collect();
+    let rows: Vec<Value> = order.iter().map(|(more, round)| row(*more, round)).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let clean = clean(all);
     let counted = &order[..clean.max(rounds).min(order.len())];
     let of = |pick: fn(&Round) -> f64| {
-        let mut numbers: Vec<f64> = counted.iter().map(|round| pick(round)).collect();
+        let mut numbers: Vec<f64> = counted.iter().map(|(_, round)| pick(round)).collect();
         median(&mut numbers).unwrap_or(f64::NAN)
-    };
-    let row = |round: &Round| {
-        json!({
-            "ours": round.ours.iops,
-            "ours_waited_percent": round.ours.waited_percent,
-            "peer": round.peer.iops,
-            "peer_waited_percent": round.peer.waited_percent,
-            "cache_line_round_trip_ns": round.cache_line_ns,
-            "disturbed": round.waited() > WAIT_LIMIT_PERCENT,
-        })
     };
     Verdict {
         ours: of(|round| round.ours.iops),
         peer: of(|round| round.peer.iops),
         rounds: clean,
         discarded: all.len() - clean,
-        record: all.iter().map(row).collect(),
+        record: rows.into(),
     }
+}
+
+fn row(excess: f64, round: &Round) -> Value {
+    json!({
+        "ours": round.ours.iops,
+        "ours_waited_percent": round.ours.waited_percent,
+        "peer": round.peer.iops,
+        "peer_waited_percent": round.peer.waited_percent,
+        "cache_line_round_trip_ns": round.cache_line_ns,
+        "disturbed": excess > WAIT_LIMIT_PERCENT,
+    })
 }
 
 #[cfg(test)]
@@ -131,13 +142,21 @@ mod tests {
             || 100.0,
             |_, number| {
                 runs += 1;
-                let waited_percent = if number == 3 { 4.0 } else { 40.0 };
-                Ok(Run { iops: if number == 3 { 7.0 } else { 5.0 }, waited_percent })
+                let waited_percent = 4.0 * number as f64;
+                Ok(Run { iops: if number == 1 { 7.0 } else { 5.0 }, waited_percent })
             },
         );
         let verdict = verdict.unwrap();
-        assert_eq!((runs, verdict.rounds, verdict.discarded), (12, 0, 6));
+        assert_eq!((runs, verdict.rounds, verdict.discarded), (12, 1, 5));
         assert_eq!(verdict.ours, 6.0, "the two least disturbed rounds");
+    }
+
+    #[test]
+    fn what_a_side_always_waits_disturbs_nothing() {
+        let side =
+            |ours: bool, _| Ok(Run { iops: 1.0, waited_percent: if ours { 30.0 } else { 1.0 } });
+        let verdict = hold(3, || 100.0, side).unwrap();
+        assert_eq!((verdict.rounds, verdict.discarded), (3, 0));
     }
 
     #[test]
