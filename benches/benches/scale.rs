@@ -87,6 +87,7 @@ fn lookups() {
                 slice.expect(VOLUME, block);
                 (slice, block)
             });
+            slices.iter().for_each(|(slice, block)| slice.expect_seat(VOLUME, *block));
             let found = slices.map(|(slice, block)| {
                 let spot = slice.spot(VOLUME, block, FragmentSize::DEFAULT);
                 slice.lookup(spot.key)

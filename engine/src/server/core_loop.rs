@@ -88,6 +88,8 @@ pub struct CoreLoop {
 
 /// How many messages ahead the way to a part's fragment is brought near.
 const EXPECT_AHEAD: usize = 11;
+/// How many messages ahead the seat of a part's fragment is brought near.
+const SEAT_AHEAD: usize = 9;
 /// How many messages ahead a part's fragment is sought.
 const SEEK_AHEAD: usize = 7;
 /// How many messages ahead its map entry is brought near.
@@ -180,6 +182,9 @@ impl CoreLoop {
             let Self { table, composer, plant, .. } = self;
             if let Some(Message::Part(slice, part)) = plant.local.get(EXPECT_AHEAD) {
                 table.expect(*slice, part);
+            }
+            if let Some(Message::Part(slice, part)) = plant.local.get(SEAT_AHEAD) {
+                table.expect_seat(*slice, part);
             }
             if let Some(Message::Part(slice, part)) = plant.local.get_mut(SEEK_AHEAD) {
                 table.seek(*slice, part);

@@ -181,6 +181,15 @@ impl Index {
         }
     }
 
+    /// A block that was expected will be looked up soon: brings its seat near.
+    pub fn expect_seat(&self, volume: VolumeId, block: u64) {
+        let Ok(segment) = u32::try_from(block / u64::from(SEGMENT_BLOCKS)) else { return };
+        if let Some(segment) = self.segments.get(SegmentKey { volume, segment }) {
+            let within = u32::try_from(block % u64::from(SEGMENT_BLOCKS)).expect("below 4096");
+            segment.expect((within / segment.size.blocks()) as usize);
+        }
+    }
+
     /// The fragment that holds `block` of `volume`, if it is here; begins to bring it near.
     pub fn seek(&self, volume: VolumeId, block: u64) -> Option<FragRef> {
         let number = u32::try_from(block / u64::from(SEGMENT_BLOCKS)).ok()?;

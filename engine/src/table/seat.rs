@@ -17,24 +17,26 @@ const SLOT_BYTES: usize = 5;
 const AGE_SHIFT: u32 = 36;
 const NONE: u32 = u32::MAX;
 
-/// A fragment, its block map apart.
+/// A fragment, its block map apart. What a lookup reads stands in the first eight bytes, which
+/// no cache line divides.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
 pub struct Seat {
-    slots: [[u8; SLOT_BYTES]; 3],
+    here: u32,
     /// Position among the fragments of its segment.
     pub at: u8,
+    /// A spill of these contents failed.
+    pub stuck: bool,
+    last_use: u16,
     generation: u32,
     page: u32,
     /// Checkpoint that wrote the map page.
     pub written: u32,
-    here: u32,
     /// Blocks that are not holes, as last accounted.
     pub present: u16,
     /// Of those, blocks whose authority is the cold slot.
     pub cold_blocks: u16,
-    last_use: u16,
-    /// A spill of these contents failed.
-    pub stuck: bool,
+    slots: [[u8; SLOT_BYTES]; 3],
 }
 
 const _: () = assert!(size_of::<Seat>() == 40);

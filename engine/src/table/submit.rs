@@ -75,6 +75,13 @@ impl Table {
         }
     }
 
+    /// A part that was expected will come: brings its fragment's seat near.
+    pub fn expect_seat(&self, slice: SliceId, part: &Part) {
+        if let Some(slice) = &self.slices[usize::from(slice.get())] {
+            slice.index.expect_seat(part.volume, part.offset / BLOCK);
+        }
+    }
+
     /// A part will come soon: finds its fragment and begins to bring it near.
     pub fn seek(&self, slice: SliceId, part: &mut Part) {
         let Some(slice) = &self.slices[usize::from(slice.get())] else { return };
