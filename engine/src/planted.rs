@@ -108,6 +108,8 @@ bugs! {
     TornGroup,
     /// Who sends a message to a core that sleeps does not ring.
     LostWakeUp,
+    /// A core that another asks for a chunk says that it has none to give.
+    HoardedSpace,
     /// What waits for a commit is not tried again when it ends.
     LostKick,
 }

@@ -2,6 +2,8 @@
 
 mod rig;
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use rig::{Random, Rig};
 
 const MIB: u64 = 1 << 20;
@@ -120,5 +122,37 @@ fn a_spilled_volume_reads_as_before() {
     rig.start(&[]);
     rig.attach("vm1").read(0, &mut back).unwrap();
     assert!(back[5 << 20..][..4096] == [9; 4096] && back[..5 << 20] == data[..5 << 20]);
+    rig.stop_and_check();
+}
+
+#[test]
+fn spilling_a_volume_that_is_being_written_ends() {
+    let mut rig = Rig::serving("vm1", "64MiB");
+    let data = Random::new(12).bytes(16 << 20);
+    (0..4).for_each(|at| rig.attach("vm1").write(at * 16 * MIB, &data, true).unwrap());
+    let (spilled, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for writer in 0..4u8 {
+            let (mut client, mut random) = (rig.attach("vm1"), Random::new(writer.into()));
+            let (spilled, written) = (&spilled, &written);
+            scope.spawn(move || {
+                while !spilled.load(Ordering::Relaxed) {
+                    let block = random.below(8 * MIB / 4096);
+                    client.write(block * 4096, &[writer; 4096], false).unwrap();
+                    written.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        while written.load(Ordering::Relaxed) < 1000 {
+            std::thread::yield_now();
+        }
+        rig.ok(&["tier", "spill", "vm1"]);
+        let cold = rig.json(&["volume", "show", "vm1"])["cold_bytes"].as_u64().unwrap();
+        spilled.store(true, Ordering::Relaxed);
+        assert!(cold >= 56 * MIB, "only {cold} bytes are cold, and only 8 MiB are in use");
+    });
+    let mut back = vec![0; data.len()];
+    rig.attach("vm1").read(16 * MIB, &mut back).unwrap();
+    assert!(back == data);
     rig.stop_and_check();
 }

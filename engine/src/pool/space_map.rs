@@ -126,11 +126,16 @@ impl SpaceMap {
         self.failed.load(Ordering::Acquire) & (1 << device.get()) != 0
     }
 
-    /// Claims a chunk; only urgent claims may use the last sixteenth.
+    /// Claims a chunk; only urgent claims may use the [`reserve`].
     pub fn claim_chunk(&self, device: usize, urgent: bool) -> Option<u32> {
         let bitmap = &self.chunks[device];
-        bitmap.claim(if urgent { 0 } else { bitmap.len() / 16 })
+        bitmap.claim(if urgent { 0 } else { reserve(bitmap.len()) })
     }
+}
+
+/// Of so many chunks of a device, those that only urgent claims may use.
+pub fn reserve(chunks: u32) -> u32 {
+    chunks / 16
 }
 
 #[cfg(all(test, loom))]

@@ -196,6 +196,8 @@ impl CoreLoop {
                 Message::Part(slice, part) => table.submit(slice, part, plant),
                 Message::Flush(volume, origin) => table.flush(Some(volume), origin, plant),
                 Message::Done(done) => composer.done(done, plant),
+                Message::AskSpace(by) => table.space_asked(by, plant),
+                Message::GiveSpace(chunk) => table.space_given(chunk, plant),
             }
         }
     }

@@ -214,6 +214,12 @@ impl Sink for Plant {
         let map = &self.space.chunks[usize::from(device.get())];
         (map.free(), map.len())
     }
+    fn ask_space(&mut self, of: CoreId) {
+        self.send(of, Message::AskSpace(self.core));
+    }
+    fn give_space(&mut self, to: CoreId, chunk: Option<(DeviceId, u32)>) {
+        self.send(to, Message::GiveSpace(chunk));
+    }
     fn claim_extent(&mut self) -> Option<u32> {
         self.space.extents.claim(0)
     }

@@ -36,7 +36,8 @@ use crate::volume::placement::core_of;
 const MAX_REQUESTS: u32 = 1024;
 /// Operations that one core may have on one device.
 const MAX_OPS: u32 = 512;
-/// Messages from one core to another that may be under way: parts, answers, predictions.
+/// Messages from one core to another that may be under way: parts, answers, predictions, and two
+/// about space.
 const MAIL: usize = 4 * MAX_REQUESTS as usize;
 const CONTROL_MAIL: usize = 1024;
 /// NBD clients of one core.
@@ -192,6 +193,7 @@ pub fn spawn(kits: Vec<Kit>) -> Result<Vec<CoreThread<CoreEnd>>, ServeError> {
 fn table_config(config: &Config, opened: &Opened, core: CoreId, cores: u8) -> TableConfig {
     TableConfig {
         core,
+        cores,
         devices: opened.pool.devices(),
         meta: opened.pool.meta,
         pool: opened.pool.short_id(),

@@ -140,6 +140,8 @@ impl World {
             Message::Part(slice, part) => core.table.submit(slice, part, sink),
             Message::Flush(volume, origin) => core.table.flush(Some(volume), origin, sink),
             Message::Done(done) => core.composer.done(done, sink),
+            Message::AskSpace(by) => core.table.space_asked(by, sink),
+            Message::GiveSpace(chunk) => core.table.space_given(chunk, sink),
         });
         true
     }
@@ -223,6 +225,12 @@ fn told_message(core: usize, message: &Message) -> (Touches, String) {
         }
         Message::Flush(volume, origin) => {
             (Touches::All, format!("core {core}: flush of volume {volume} origin {origin:x}"))
+        }
+        Message::AskSpace(by) => {
+            (Touches::Other, format!("core {core}: core {} asks for a chunk", by.get()))
+        }
+        Message::GiveSpace(chunk) => {
+            (Touches::Other, format!("core {core}: is given chunk {chunk:?}"))
         }
         Message::Done(done) => {
             let text = format!("core {core}: origin {:x} ended {:?}", done.origin, done.result);

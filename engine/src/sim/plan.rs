@@ -83,6 +83,7 @@ impl Plan {
             (Regime::CutGroups, _) => (4 + rng.below(3), 6_000),
             (Regime::SlowRoots, _) => (1 + rng.below(3), 12_000),
             (Regime::SlowFlushes, _) => (4, 2_000),
+            (Regime::Crowded, _) => (1 + rng.below(3), 8_000),
             (Regime::Mixed, 0) => (4 + rng.below(4), 6_000),
             (Regime::Mixed, 1..=3) => (2 + rng.below(3), 3_000),
             (Regime::Mixed, _) => (1 + rng.below(3), 4_000),

@@ -27,6 +27,9 @@ pub enum Regime {
     /// Device flushes take long. Commits of several slices wait for each, fragments go and
     /// others come in their place while the records of that are not durable.
     SlowFlushes,
+    /// The fast tier has a few chunks, many slices want one each, and the cold tier has room:
+    /// nothing may find the pool full.
+    Crowded,
 }
 
 impl Regime {
@@ -37,12 +40,14 @@ impl Regime {
             Regime::CutGroups => "cut-groups",
             Regime::SlowRoots => "slow-roots",
             Regime::SlowFlushes => "slow-flushes",
+            Regime::Crowded => "crowded",
         }
     }
 
     /// The one with that name.
     pub(super) fn named(name: &str) -> Option<Self> {
-        let all = [Regime::Mixed, Regime::CutGroups, Regime::SlowRoots, Regime::SlowFlushes];
+        let slow = [Regime::SlowRoots, Regime::SlowFlushes];
+        let all = [Regime::Mixed, Regime::CutGroups, slow[0], slow[1], Regime::Crowded];
         all.into_iter().find(|regime| regime.name() == name)
     }
 
@@ -52,12 +57,14 @@ impl Regime {
             0..=1 => Regime::CutGroups,
             2..=3 => Regime::SlowRoots,
             4 => Regime::SlowFlushes,
+            5 => Regime::Crowded,
             _ => Regime::Mixed,
         }
     }
 
     /// Starts of the regions for this regime's requests, in bytes; none for mixed work.
     pub(super) fn regions(self, rng: &mut Rng) -> Vec<u64> {
+        let some = if self == Regime::Crowded { 4 + rng.below(8) } else { 0 };
         let mut segment = || rng.below(40) * SEGMENT_BYTES;
         match self {
             Regime::Mixed => Vec::new(),
@@ -65,6 +72,7 @@ impl Regime {
                 let start = segment();
                 (0..16).map(|window| start + window * WINDOW_BYTES).collect()
             }
+            Regime::Crowded => (0..some).map(|_| segment()).collect(),
             Regime::SlowRoots => {
                 let regions: Vec<_> = (0..3).map(|_| segment()).collect();
                 regions[..1 + rng.index(3)].to_vec()
@@ -85,6 +93,15 @@ impl Regime {
         match self {
             Regime::Mixed => None,
             Regime::CutGroups => Some((op, false, region, WINDOW_BYTES)),
+            Regime::Crowded => {
+                let start = region + rng.below(SEGMENT_BYTES / WINDOW_BYTES) * WINDOW_BYTES;
+                let block = rng.below(WINDOW_BLOCKS.into()) * BLOCK_BYTES as u64;
+                Some(match rng.below(24) {
+                    0 => (Op::Discard, false, start, WINDOW_BYTES),
+                    1 => (op, false, start, WINDOW_BYTES),
+                    _ => (op, rng.one_in(8), start + block, BLOCK_BYTES as u64),
+                })
+            }
             Regime::SlowFlushes if rng.one_in(8) => {
                 Some((Op::Discard, false, region, WINDOW_BYTES))
             }
@@ -105,7 +122,7 @@ impl Regime {
         match self {
             Regime::SlowRoots => 4,
             Regime::SlowFlushes => 8,
-            Regime::Mixed | Regime::CutGroups => 24,
+            Regime::Mixed | Regime::CutGroups | Regime::Crowded => 24,
         }
     }
 
@@ -123,7 +140,9 @@ impl World {
         let steps = match self.plan.regime {
             Regime::Mixed => most.div_ceil(8) + self.rng.below(most),
             Regime::CutGroups => return self.cut_a_group(),
-            Regime::SlowRoots | Regime::SlowFlushes => most / 2 + self.rng.below(most),
+            Regime::SlowRoots | Regime::SlowFlushes | Regime::Crowded => {
+                most / 2 + self.rng.below(most)
+            }
         };
         for _ in 0..steps {
             if self.dying {

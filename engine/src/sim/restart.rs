@@ -11,6 +11,7 @@ use super::world::{BOOT, World};
 use crate::core::mailbox::mesh;
 use crate::core::wake::WakeSet;
 use crate::format::layout::JOURNALS;
+use crate::format::superblock::Role;
 use crate::journal::log::{LogMemory, PendingLog};
 use crate::journal::recover::{Found, RecoverError};
 use crate::pool::space_map::SpaceMap;
@@ -146,10 +147,14 @@ impl World {
     }
 
     /// In a small world only so many chunks of each device can be in use.
-    fn limit_chunks(&mut self) {
+    fn limit_chunks(&mut self, pool: &Pool) {
         let Some(limit) = self.chunk_limit else { return };
         self.hidden = self.shared.space.chunks.iter().map(|_| 0).collect();
-        for (bitmap, hidden) in self.shared.space.chunks.iter().zip(&mut self.hidden) {
+        let devices = self.shared.space.chunks.iter().zip(&pool.superblocks);
+        for ((bitmap, superblock), hidden) in devices.zip(&mut self.hidden) {
+            if self.clients.roomy && superblock.role == Role::Cold {
+                continue;
+            }
             let owned = bitmap.len() - bitmap.free();
             let mut at = 0;
             while bitmap.free() > limit.saturating_sub(owned) {
@@ -180,7 +185,7 @@ impl World {
             let core = core_of(SliceId::new(id), count);
             slices[usize::from(core.get())].push(self.open_slice(pool, id, core, found, log)?);
         }
-        self.limit_chunks();
+        self.limit_chunks(pool);
         if self.exists(Fault::Refusals) && !self.auditing {
             self.shared.refuses = 4 + self.rng.below(30);
         }
@@ -188,7 +193,7 @@ impl World {
         self.wake = WakeSet::new(count.into()).expect("a few eventfds");
         let (boxes, _) = mesh(&self.wake, MAILBOX, 1);
         for ((core, slices), mail) in (0..count).zip(slices).zip(boxes) {
-            let config = TableConfig { core: CoreId::new(core), ..config.clone() };
+            let config = TableConfig { core: CoreId::new(core), cores: count, ..config.clone() };
             let mut composer = Composer::new(CoreId::new(core), count, REQUESTS);
             composer.set_volumes(catalog.serving());
             self.cores.push(SimCore::new(composer, Table::new(config, slices), mail));
@@ -231,6 +236,7 @@ impl World {
     fn config(&mut self, pool: &Pool) -> TableConfig {
         TableConfig {
             core: CoreId::new(0),
+            cores: 0,
             devices: pool.devices(),
             meta: pool.meta,
             pool: pool.short_id(),

@@ -182,6 +182,12 @@ impl Sink for SimSink<'_> {
         let map = &self.shared.space.chunks[usize::from(device.get())];
         (map.free(), map.len())
     }
+    fn ask_space(&mut self, of: CoreId) {
+        self.send(of, Message::AskSpace(self.core));
+    }
+    fn give_space(&mut self, to: CoreId, chunk: Option<(DeviceId, u32)>) {
+        self.send(to, Message::GiveSpace(chunk));
+    }
     fn claim_extent(&mut self) -> Option<u32> {
         if self.shared.refuses_now() { None } else { self.shared.space.extents.claim(0) }
     }

@@ -1,5 +1,6 @@
 //! The simulator itself: seeds pass, runs are exact.
 
+use super::regime::Regime;
 use super::*;
 use crate::device::sim::Rng;
 
@@ -23,6 +24,19 @@ fn a_run_is_a_function_of_its_plan() {
         run(&plan, &again).expect("as before");
         assert_eq!(trace.all(), again.all());
         assert!(trace.all().len() > 100);
+    }
+}
+
+/// Space that other slices and cores hold comes back to whoever waits for it: here, a request
+/// that finds the pool full or never ends breaks a promise.
+#[test]
+fn in_a_crowded_fast_tier_everybody_goes_on() {
+    for seed in 0..16 {
+        let mut plan = Plan::of(seed);
+        (plan.regime, plan.lives, plan.steps) = (Regime::Crowded, 2, 8_000);
+        let outcome = run(&plan, &Trace::default());
+        let outcome = outcome.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+        assert!(outcome.counters.spills > 0, "seed {seed} was not crowded");
     }
 }
 

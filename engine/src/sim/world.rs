@@ -105,13 +105,13 @@ pub(super) fn run_counting(
     Ok(world.end())
 }
 
-fn disks(rng: &mut Rng) -> Vec<NewDevice> {
+fn disks(rng: &mut Rng, regime: Regime) -> Vec<NewDevice> {
     let device = |role| NewDevice { size_bytes: 512 << 20, role };
     let mut devices = vec![device(Role::Fast)];
     if rng.one_in(3) {
         devices.push(device(Role::Fast));
     }
-    if !rng.one_in(4) {
+    if !rng.one_in(4) || regime == Regime::Crowded {
         devices.push(device(Role::Cold));
     }
     devices
@@ -121,7 +121,7 @@ impl World {
     pub(super) fn new(plan: Plan, trace: Trace) -> Result<World, Broken> {
         let mut rng = Rng::new(plan.seed);
         let (client_rng, fault_rng, mut shape) = (rng.fork(), rng.fork(), rng.fork());
-        let devices = disks(&mut shape);
+        let devices = disks(&mut shape, plan.regime);
         let whole_blocks = shape.one_in(3);
         let mut disks: Vec<_> = devices.iter().map(|_| SimDisk::new(whole_blocks)).collect();
         let mut uuid_rng = shape.fork();
@@ -136,6 +136,10 @@ impl World {
         let fragment =
             [FragmentSize::MIN, FragmentSize::DEFAULT, FragmentSize::MAX][shape.index(3)];
         let mut troubles = troubles(&mut shape);
+        let crowded = plan.regime == Regime::Crowded;
+        if crowded {
+            troubles = vec![Fault::Tiers, Fault::Delays, Fault::Recovery, Fault::Full];
+        }
         troubles.retain(|fault| plan.allows(*fault));
         let limit = u32::try_from(3 + shape.below(8)).expect("small");
         let lies = troubles.contains(&Fault::Lies);
@@ -177,6 +181,7 @@ impl World {
             client_rng,
             fault_rng,
         };
+        world.clients.roomy = crowded;
         world.restart()?;
         world.first_volumes();
         world.auditing = false;

@@ -76,7 +76,7 @@ pub enum Lookup {
 }
 
 /// A place in the walk over all seats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     segment: usize,
     at: u16,
@@ -475,6 +475,11 @@ impl Index {
             }
             from = Cursor { segment: position + 1, at: 0 };
         }
+    }
+
+    /// Where a walk over the segments of now ends; later ones may come before or behind it.
+    pub fn end(&self) -> Cursor {
+        Cursor { segment: self.segments.positions(), at: 0 }
     }
 
     /// All fragments: key, seat and size.

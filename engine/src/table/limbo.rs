@@ -52,6 +52,11 @@ impl Limbo {
         self.waiting.iter().all(Vec::is_empty)
     }
 
+    /// True if a whole slot waits.
+    pub fn has_slot(&self) -> bool {
+        self.waiting.iter().flatten().any(|freed| matches!(freed, Freed::Slot(..)))
+    }
+
     /// Moves everything that no reader can need any more to `out`.
     pub fn drain(&mut self, out: &mut Vec<Freed>) {
         let ignored = planted(Bug::SlotReusedUnderRead);

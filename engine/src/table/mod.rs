@@ -54,6 +54,8 @@ use space::DeviceGeometry;
 pub struct TableConfig {
     /// The core that owns it.
     pub core: CoreId,
+    /// How many cores there are.
+    pub cores: u8,
     /// The pool's devices, by id.
     pub devices: Vec<DeviceGeometry>,
     /// The metadata zone.
@@ -166,6 +168,8 @@ pub struct Table {
     pub(crate) tiering: Tiering,
     pub(crate) trims: Vec<trim::Trim>,
     pub(crate) kicked: Vec<SliceId>,
+    /// Of all slices that wait for the same, another is first each time.
+    first_kicked: usize,
     pub(crate) loads: Pool<maps::MapLoad>,
     /// Where the search for maps that may leave stands: slice and position.
     pub(crate) hand: (usize, usize),
@@ -199,6 +203,7 @@ impl Table {
             tiering: Tiering::default(),
             trims: Vec::new(),
             kicked: Vec::with_capacity(count),
+            first_kicked: 0,
             loads: Pool::new(maps::MAX_LOADS),
             hand: (0, 0),
             starved: false,
@@ -298,9 +303,13 @@ impl Table {
     /// Something that any slice may wait for has become free.
     pub(crate) fn kick_all(&mut self) {
         self.starved = false;
-        let ids: Vec<_> = self.slices().filter(|s| !s.waiting.is_empty()).map(|s| s.id).collect();
-        for id in ids {
-            self.kick(id);
+        let first = self.first_kicked;
+        self.first_kicked = (first + 1) % self.slices.len();
+        for at in 0..self.slices.len() {
+            let slice = self.slices[(first + at) % self.slices.len()].as_ref();
+            if let Some(id) = slice.filter(|s| !s.waiting.is_empty()).map(|s| s.id) {
+                self.kick(id);
+            }
         }
     }
 
@@ -318,7 +327,10 @@ impl Table {
         let slice = self.slice(id);
         match item {
             Freed::Slot(slot, size) => {
-                slice.space[usize::from(slot.device.get())].free(slot, size, sink);
+                let space = &mut slice.space[usize::from(slot.device.get())];
+                if let Some(chunk) = space.free(slot, size) {
+                    self.chunk_emptied(slot.device, chunk, sink);
+                }
             }
             Freed::Pages(page, count) => {
                 slice.free_pages(page, count);

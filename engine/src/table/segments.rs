@@ -154,6 +154,11 @@ impl Segments {
         Some((from + skipped, key, segment))
     }
 
+    /// Stable positions that were ever in use: the first behind all segments.
+    pub fn positions(&self) -> usize {
+        self.order.len()
+    }
+
     /// Bytes that it takes, seats and all.
     pub fn heap_bytes(&self) -> usize {
         let seats: usize = self.buckets.iter().flatten().map(|s| size_of_val(&*s.seats)).sum();

@@ -5,7 +5,7 @@
 //! queue entries; the simulator's sink records and delays.
 
 use crate::request::{Buf, Failure};
-use crate::units::{BLOCK_BYTES, Crc, DeviceId, DeviceOffset, crc32c};
+use crate::units::{BLOCK_BYTES, CoreId, Crc, DeviceId, DeviceOffset, crc32c};
 
 /// A position in an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,10 @@ pub trait Sink {
     fn release_chunk(&mut self, device: DeviceId, chunk: u32);
     /// Free and total chunks of a device, now.
     fn chunks(&self, device: DeviceId) -> (u32, u32);
+    /// Asks another core for an empty chunk; the answer comes as [`Sink::give_space`] there.
+    fn ask_space(&mut self, of: CoreId);
+    /// Hands a core that has asked a fast chunk, still claimed, or says that there is none.
+    fn give_space(&mut self, to: CoreId, chunk: Option<(DeviceId, u32)>);
     /// A free checkpoint extent.
     fn claim_extent(&mut self) -> Option<u32>;
     /// Gives an extent back.

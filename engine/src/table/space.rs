@@ -137,6 +137,8 @@ pub struct Space {
     many_vacant: Vec<u32>,
     /// Chunks that may have a free slot, by size class; entries may be stale.
     open: [Vec<u32>; 9],
+    /// A chunk that is being emptied: no slot of it is given out.
+    closed: Option<u32>,
 }
 
 fn class(size: FragmentSize) -> usize {
@@ -160,6 +162,7 @@ impl Space {
             many: Vec::new(),
             many_vacant: Vec::new(),
             open: Default::default(),
+            closed: None,
         }
     }
 
@@ -210,7 +213,11 @@ impl Space {
         let open = &mut self.open[class(size)];
         while let Some(&number) = open.last() {
             match self.chunks.get_mut(&number) {
-                Some(chunk) if chunk.size == size && u32::from(chunk.count) < capacity => {
+                Some(chunk)
+                    if chunk.size == size
+                        && u32::from(chunk.count) < capacity
+                        && self.closed != Some(number) =>
+                {
                     let index = chunk.take_first_free(&mut self.many);
                     return Some(self.device.slot(number, index, size));
                 }
@@ -227,8 +234,37 @@ impl Space {
         Some(self.device.slot(number, index, size))
     }
 
-    /// Gives a slot back; an empty chunk returns to the pool.
-    pub fn free(&mut self, slot: SlotRef, size: FragmentSize, sink: &mut impl Sink) {
+    /// True if a slot of that size is free in an owned chunk.
+    pub fn has_free(&self, size: FragmentSize) -> bool {
+        let capacity = slots_in_chunk(size);
+        let free = |number: &u32| {
+            self.chunks
+                .get(number)
+                .is_some_and(|chunk| chunk.size == size && u32::from(chunk.count) < capacity)
+        };
+        self.open[class(size)].iter().any(free)
+    }
+
+    /// Gives no more slots of a chunk out, until it is empty or opened again.
+    pub fn close(&mut self, chunk: u32) {
+        self.open_all();
+        self.closed = Some(chunk);
+    }
+
+    /// The closed chunk gives slots out again.
+    pub fn open_all(&mut self) {
+        if let Some(number) = self.closed.take()
+            && let Some(chunk) = self.chunks.get(&number)
+            && u32::from(chunk.count) < slots_in_chunk(chunk.size)
+        {
+            self.open[class(chunk.size)].push(number);
+        }
+    }
+
+    /// Gives a slot back. A chunk that is empty by it is the slice's no more: the caller gives
+    /// it to the pool.
+    #[must_use]
+    pub fn free(&mut self, slot: SlotRef, size: FragmentSize) -> Option<u32> {
         let (number, index) = self.device.locate(slot, size).expect("a slot of this device");
         let chunk = self.chunks.get_mut(&number).expect("a chunk of this slice");
         assert!(
@@ -242,9 +278,12 @@ impl Space {
                 self.many_vacant.push(chunk.used[0]);
             }
             self.chunks.remove(&number);
-            sink.release_chunk(self.device.id, number);
-        } else if was_full {
+            self.closed.take_if(|closed| *closed == number);
+            return Some(number);
+        }
+        if was_full {
             self.open[class(size)].push(number);
         }
+        None
     }
 }

@@ -307,9 +307,13 @@ impl Table {
             devices.map(|device| (u32::MAX - sink.chunks(device.id).0, device.id)).collect();
         order.sort_unstable();
         let slice = self.slice(id);
-        order
+        let slot = order
             .into_iter()
-            .find_map(|(_, id)| slice.space[usize::from(id.get())].alloc(size, urgent, sink))
+            .find_map(|(_, id)| slice.space[usize::from(id.get())].alloc(size, urgent, sink));
+        if slot.is_some() && role == Role::Fast {
+            self.tiering.look_again();
+        }
+        slot
     }
 
     /// Leaves the blocks behind the first `keep` to a new piece; false if none is free.

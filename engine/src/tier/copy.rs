@@ -10,10 +10,12 @@ use crate::table::read::Source;
 use crate::table::sink::{Io, IoKind, IoResult, Mem, Sink};
 use crate::units::{BLOCK_BYTES_U32, Crc, Generation, SliceId, WINDOW_BLOCKS};
 
-/// Index of the job that moves a fragment to the cold tier.
-pub const SPILL: usize = 0;
+/// Jobs that move fragments to the cold tier: the first ones.
+pub const SPILLS: usize = 4;
 /// Index of the job that copies a stage to the fast tier.
-pub const PROMOTE: usize = 1;
+pub const PROMOTE: usize = SPILLS;
+/// All jobs.
+pub const JOBS: usize = SPILLS + 1;
 
 /// What a job is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct Job {
     pub(crate) moving: u64,
     pub(crate) pending: u32,
     pub(crate) failed: bool,
+    /// Nobody waits for it.
+    pub(crate) background: bool,
     pub(crate) era: Option<usize>,
     /// Destination of a spill.
     pub(crate) cold: Option<SlotRef>,
@@ -64,6 +68,7 @@ impl Job {
             moving: 0,
             pending: 0,
             failed: false,
+            background: true,
             era: None,
             cold: None,
             buf: None,
@@ -87,7 +92,7 @@ impl Job {
         place: impl Fn(&Job, u32) -> Source,
         sink: &mut S,
     ) {
-        let index = u32::try_from(which).expect("two jobs");
+        let index = u32::try_from(which).expect("few jobs");
         let mut i = 0;
         while i < WINDOW_BLOCKS {
             if !self.moves(i) {
@@ -110,7 +115,7 @@ impl Job {
                 mem: mem.block(i),
                 bytes: count * BLOCK_BYTES_U32,
                 token: Token::Copy(index, (i, count)).pack(),
-                background: true,
+                background: self.background,
             });
             i += count;
         }
@@ -139,8 +144,8 @@ impl Table {
             return;
         }
         match index as usize {
-            SPILL => self.spill_moved(sink),
-            _ => self.promotion_moved(sink),
+            PROMOTE => self.promotion_moved(sink),
+            which => self.spill_moved(which, sink),
         }
     }
 
@@ -148,6 +153,6 @@ impl Table {
         let job = self.tiering.jobs[index as usize].as_mut().expect("a job under way");
         job.failed |= result.is_err();
         job.step = Step::Committing;
-        self.commit_spill(sink);
+        self.commit_spill(index as usize, sink);
     }
 }

@@ -5,9 +5,14 @@
 //! that the fragment's generation is still what it was. Its fast slots are free
 //! when that record is durable. *Promote*: a staged fragment that keeps being
 //! read gets clean fast copies of its cold blocks; they are on no record and
-//! can go at once. One job of each kind at a time per core; both are background.
+//! can go at once. Both are background, unless somebody waits for the space:
+//! then whole chunks are emptied ([`evacuate`]), on other cores if need be
+//! ([`exchange`]).
 
+pub mod cool;
 pub mod copy;
+pub mod evacuate;
+pub mod exchange;
 pub mod promote;
 pub mod spill;
 
@@ -16,7 +21,7 @@ use crate::format::superblock::Role;
 use crate::table::Table;
 use crate::table::fragment::Fragment;
 use crate::table::index::Cursor;
-use crate::table::seat::Seat;
+use crate::table::limbo::Freed;
 use crate::table::sink::Sink;
 use crate::units::{Nanos, SliceId, VolumeId};
 
@@ -34,22 +39,60 @@ pub struct TierSettings {
 /// Jobs under way.
 #[derive(Debug, Default)]
 pub struct Tiering {
-    pub(crate) jobs: [Option<copy::Job>; 2],
+    pub(crate) jobs: [Option<copy::Job>; copy::JOBS],
     /// The fragment whose spill waits for its map.
     pub(crate) awaited: Option<(SliceId, FragmentKey)>,
     /// Where the search for one to spill stands: slice and fragment.
     pub(crate) hand: (usize, Cursor),
-    /// Spill everything of this volume, whatever its age.
-    pub(crate) cooling: Option<VolumeId>,
+    /// Spill everything of a volume, whatever its age.
+    pub(crate) cooling: Option<cool::Cooling>,
+    pub(crate) evacuation: Option<evacuate::Evacuation>,
+    pub(crate) exchange: exchange::Exchange,
     /// The last spill did not begin for want of memory.
     pub(crate) starved: bool,
+    /// A new fragment has waited for a fast slot since the last tick.
+    hungry: bool,
+    /// What the last look for a spill saw, if it was in vain. A look may visit every fragment:
+    /// there is no other until a fast slot is taken, or a tick has reason to hope.
+    looked: Option<spill::Look>,
+    /// Slices in which a look was in vain, one bit each.
+    barren: u64,
     next_scan: Nanos,
 }
 
 impl Tiering {
     /// A job is under way or wanted.
     fn is_working(&self) -> bool {
-        self.cooling.is_some() || self.awaited.is_some() || self.jobs.iter().any(Option::is_some)
+        self.cooling.is_some()
+            || self.is_spilling()
+            || self.is_wanted()
+            || self.jobs.iter().any(Option::is_some)
+    }
+
+    /// A fragment is on its way to the cold tier.
+    fn is_copying(&self) -> bool {
+        self.awaited.is_some() || self.jobs[..copy::SPILLS].iter().any(Option::is_some)
+    }
+
+    /// Space comes free by what is under way, or soon may.
+    fn is_spilling(&self) -> bool {
+        self.is_copying() || self.evacuation.is_some() || self.starved
+    }
+
+    /// Somebody waits for space on the fast tier, here or on another core.
+    fn is_wanted(&self) -> bool {
+        self.hungry || !self.exchange.askers.is_empty()
+    }
+
+    /// What could not be spilled before may be able to now.
+    pub(crate) fn look_again(&mut self) {
+        self.looked = None;
+        self.barren = 0;
+    }
+
+    /// A spill job that is free.
+    fn idle_spill(&self) -> Option<usize> {
+        self.jobs[..copy::SPILLS].iter().position(Option::is_none)
     }
 }
 
@@ -69,14 +112,8 @@ impl Table {
         if self.starved {
             self.kick_all();
         }
-        if self.has_cold() && self.now >= self.tiering.next_scan {
-            self.tiering.next_scan = self.now.after(SCAN_NS);
-            if self.tiering.jobs[copy::SPILL].is_none() {
-                self.find_spill(None, sink);
-            }
-            if self.tiering.jobs[copy::PROMOTE].is_none() {
-                self.find_promotion(sink);
-            }
+        if self.has_cold() {
+            self.tick_tiers(sink);
         }
         self.settle(sink);
         if self.is_trimming() {
@@ -90,35 +127,28 @@ impl Table {
         ages.then(|| self.now.after(IDLE_SCAN_NS))
     }
 
-    /// Moves all of a volume to the cold tier, its clean fast copies and stages gone.
-    ///
-    /// Begins what can be begun and returns whether work is left: call it again
-    /// until it returns false. False is also the answer where nothing can be moved.
-    pub fn cool<S: Sink>(&mut self, volume: VolumeId, sink: &mut S) -> bool {
-        if !self.has_cold() {
-            return false;
+    /// Looks for work that nothing else begins or takes further.
+    fn tick_tiers<S: Sink>(&mut self, sink: &mut S) {
+        let due = self.now >= self.tiering.next_scan;
+        if !due && !self.tiering.is_working() {
+            return;
         }
-        self.tiering.cooling = Some(volume);
-        self.evict_stages_of(volume, sink);
-        self.evict_copies_of(volume);
-        if self.tiering.jobs[copy::SPILL].is_none() {
-            self.find_spill(None, sink);
+        if due || self.tiering.looked == Some(spill::Look::Held) {
+            self.tiering.look_again();
         }
-        let moving = self.tiering.jobs[copy::SPILL].is_some()
-            || self.tiering.awaited.is_some()
-            || self.tiering.starved;
-        let held = self.here_of(volume).any(|f| f.pins > 0 && (f.is_warm() || f.stage.is_some()));
-        let here = self.here_of(volume).any(|f| f.is_warm() && !f.stuck);
-        let away = |seat: &Seat| seat.here().is_none() && seat.is_warm() && !seat.stuck;
-        let mut seats = self.slices().flat_map(|slice| slice.index.all());
-        let movable = here || seats.any(|(key, seat, _)| key.volume == volume && away(seat));
-        drop(seats);
-        self.settle(sink);
-        let left = held || movable && moving;
-        if !left {
-            self.tiering.cooling = None;
+        self.tiering.starved = false;
+        self.want_awaited(sink);
+        self.renew_evacuation(sink);
+        self.spill_on(due, sink);
+        self.serve_askers(sink);
+        // Who still waits will say so when it is tried again.
+        self.tiering.hungry = false;
+        if due {
+            self.tiering.next_scan = self.now.after(SCAN_NS);
+            if self.tiering.jobs[copy::PROMOTE].is_none() {
+                self.find_promotion(sink);
+            }
         }
-        left
     }
 
     /// Drops the volume's stages that nothing holds.
@@ -143,14 +173,30 @@ impl Table {
         })
     }
 
-    /// A new fragment finds no slot: spills one from the same slice. False if that cannot help.
+    /// A new fragment finds no slot. False if nothing can move: here, or on any core.
     pub(crate) fn make_room<S: Sink>(&mut self, id: SliceId, sink: &mut S) -> bool {
         if !self.has_cold() {
             return false;
         }
-        match &self.tiering.jobs[copy::SPILL] {
-            Some(_) => true,
-            None => self.find_spill(Some(id), sink),
+        self.tiering.hungry = true;
+        self.spill_in(id, sink) || self.spill_on(false, sink) || self.ask_for_space(sink)
+    }
+
+    /// Slots come free that nothing names any more, with the commit that says so or when their
+    /// readers are gone.
+    fn slots_come<S: Sink>(&mut self, sink: &mut S) -> bool {
+        let mut come = false;
+        for at in 0..self.slices.len() {
+            let Some(slice) = self.slices[at].as_ref().filter(|slice| !slice.failed) else {
+                continue;
+            };
+            let id = slice.id;
+            come |= slice.limbo.has_slot();
+            if slice.deferred.iter().any(|(_, freed)| matches!(freed, Freed::Slot(..))) {
+                come = true;
+                self.request_commit(id, sink);
+            }
         }
+        come
     }
 }

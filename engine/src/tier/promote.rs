@@ -1,6 +1,6 @@
 //! Promoting: clean fast copies of cold blocks, taken from a stage.
 
-use super::copy::{Job, PROMOTE, SPILL, Step};
+use super::copy::{Job, PROMOTE, SPILLS, Step};
 use crate::format::superblock::Role;
 use crate::planted::{Bug, planted};
 use crate::table::Table;
@@ -19,7 +19,9 @@ impl Table {
             return;
         }
         // A spill that commits takes the fast slots away, copies under way included.
-        let spilling = self.tiering.jobs[SPILL].as_ref().map(|job| (job.slice, job.frag));
+        let spills = &self.tiering.jobs[..SPILLS];
+        let is_spilling =
+            |slice, frag| spills.iter().flatten().any(|job| job.slice == slice && job.frag == frag);
         let earned = self.stages.slots.iter().find_map(|(slot, stage)| {
             let slice = self.slices[usize::from(stage.slice.get())].as_ref()?;
             let fragment = slice.index.get(stage.frag)?;
@@ -27,7 +29,7 @@ impl Table {
             let ready = !self.stages.is_loading(slot)
                 && fragment.touches >= touches
                 && cold
-                && spilling != Some((stage.slice, stage.frag));
+                && !is_spilling(stage.slice, stage.frag);
             ready.then_some((slot, stage.slice, stage.frag))
         });
         let Some((slot, id, at)) = earned else { return };

@@ -11,7 +11,7 @@ use crate::request::{Buf, Completion, Failure, Op, Request};
 use crate::table::op::Part;
 use crate::table::pool::Pool;
 use crate::table::sink::Done;
-use crate::units::{CoreId, SliceId, VolumeId, WINDOW_BYTES};
+use crate::units::{CoreId, DeviceId, SliceId, VolumeId, WINDOW_BYTES};
 
 /// What one core says to another.
 #[derive(Debug)]
@@ -22,6 +22,10 @@ pub enum Message {
     Flush(VolumeId, u64),
     /// A part or flush has ended at its owner.
     Done(Done),
+    /// A core has no fast slot for a new fragment and nothing to spill: empty a chunk for it.
+    AskSpace(CoreId),
+    /// The answer: a chunk of a device, claimed, or none.
+    GiveSpace(Option<(DeviceId, u32)>),
 }
 
 /// Where the composer's output goes.
