@@ -132,7 +132,7 @@ fn spilling_a_volume_that_is_being_written_ends() {
     (0..4).for_each(|at| rig.attach("vm1").write(at * 16 * MIB, &data, true).unwrap());
     let (spilled, written) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        for writer in 0..4u8 {
+        for writer in 1..5u8 {
             let (mut client, mut random) = (rig.attach("vm1"), Random::new(writer.into()));
             let (spilled, written) = (&spilled, &written);
             scope.spawn(move || {

@@ -192,7 +192,9 @@ impl Table {
             };
             let id = slice.id;
             come |= slice.limbo.has_slot();
-            if slice.deferred.iter().any(|(_, freed)| matches!(freed, Freed::Slot(..))) {
+            if !slice.unswept.is_empty()
+                || slice.deferred.iter().any(|(_, freed)| matches!(freed, Freed::Slot(..)))
+            {
                 come = true;
                 self.request_commit(id, sink);
             }

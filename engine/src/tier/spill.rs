@@ -203,12 +203,14 @@ impl Table {
             sample = sample.saturating_sub(1);
             let room = cold || self.has_cold_slot(slice, size);
             let here = slice.index.find(key).and_then(|at| slice.index.get(at));
-            let (moves, pins, last_use) = match here {
-                Some(f) => (is_movable(f, room, short), f.pins, f.last_use),
-                None => (is_seat_movable(seat, size, room), 0, seat.last_use()),
+            let (moves, held, last_use) = match here {
+                Some(f) => (is_movable(f, room, short), f.pins > 0, f.last_use),
+                None => (is_seat_movable(seat, size, room), false, seat.last_use()),
             };
-            if moves && pins > 0 {
-                look = Look::Held;
+            if held {
+                // A first write may be under way that makes it movable.
+                let slots = here.is_some_and(|f| f.fast.iter().any(Option::is_some));
+                look = if slots && room { Look::Held } else { look };
             } else if moves && worth(last_use) {
                 let this = (last_use, slice.id, key);
                 oldest = Some(oldest.map_or(this, |other| this.min(other)));
