@@ -64,6 +64,7 @@ fn signs(bug: Bug) -> &'static [&'static str] {
         Bug::MapPageFreedEarly => &["map page", PROMISE, CHECKSUM],
         Bug::SuperblockInPlace => &["superblock"],
         Bug::LostWakeUp => &["lost wake-up"],
+        Bug::HoardedSpace => &["no space left in the pool"],
         Bug::LostKick => &["never ends", "never comes back", "can happen"],
     }
 }
