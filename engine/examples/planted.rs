@@ -55,7 +55,7 @@ fn signs(bug: Bug) -> &'static [&'static str] {
         Bug::CheckpointBeforeData | Bug::ExtentsFreedEarly => &["of checkpoint"],
         Bug::CheckpointBeforeGroups | Bug::JournalFreedEarly => &["journal block"],
         Bug::DroppedRecord => &[PROMISE, "contradicts the table"],
-        Bug::BrokenChain | Bug::TornGroup | Bug::RecoveryAppliedTwice => {
+        Bug::BrokenChain | Bug::TornGroup | Bug::TailLeft | Bug::RecoveryAppliedTwice => {
             &["contradicts the table", CHECKSUM, PROMISE]
         }
         Bug::IgnoredCrcOfMap | Bug::ReplayForgotten | Bug::MapLeftUnsaved => {

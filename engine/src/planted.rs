@@ -106,6 +106,8 @@ bugs! {
     BrokenChain,
     /// Recovery applies the part of a group that it finds.
     TornGroup,
+    /// Recovery leaves what it did not believe behind the journal's end, to be believed later.
+    TailLeft,
     /// Who sends a message to a core that sleeps does not ring.
     LostWakeUp,
     /// A core that another asks for a chunk says that it has none to give.

@@ -6,6 +6,7 @@
 //! journal group; a checkpoint makes the journal short; recovery reads
 //! checkpoint, journal and pending log, in that order.
 
+mod end_mark;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod log;

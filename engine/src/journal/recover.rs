@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::end_mark::{ends, write_end_mark};
 use super::log::{LogMemory, LogTag, PendingLog, survivors};
 use crate::format::checkpoint::{Root, open_page};
 use crate::format::journal_block::{HEADER_BYTES, Header, PAYLOAD_BYTES, open, seal};
@@ -262,8 +263,8 @@ pub struct DamagedCopy {
     pub offset: DeviceOffset,
 }
 
-/// Reads a table. Writes only if `repair`: over a copy that the other one proves wrong, and over
-/// a root's position that holds no root in either copy.
+/// Reads a table. Writes only if `repair`: over a copy that the other one proves wrong, over a
+/// root's position that holds no root in either copy, and over what follows the journal's end.
 pub fn read_table(
     io: &mut dyn PoolIo,
     meta: &MetaLayout,
@@ -285,12 +286,17 @@ pub fn scan_table(
     let (root, alone) = reader.root()?;
     let mut state = State::default();
     reader.pages(&root, &mut state)?;
-    let end = reader.journal(&root, &mut state)?;
+    let (end, ended) = reader.journal(&root, &mut state)?;
     if end.group < root.fuzzy_group {
         return Err(RecoverError::Journal { slice: id.slice, seq: end.next_seq });
     }
     if repair && alone {
         write_older_root(io, meta, id, &root)?;
+    }
+    // What an end mark covers, the chain does not let through either.
+    let left = planted(Bug::TailLeft) || planted(Bug::BrokenChain);
+    if repair && !ended && !left {
+        write_end_mark(io, meta, id, end.next_seq)?;
     }
     Ok(Found { state, root, end, damaged_copies: damaged.len() as u64 })
 }
@@ -404,8 +410,13 @@ impl Reader<'_> {
             .map_err(|what| RecoverError::Record { slice: self.id.slice, what })
     }
 
-    /// Replays complete groups from the root's start on.
-    fn journal(&mut self, root: &Root, state: &mut State) -> Result<JournalEnd, RecoverError> {
+    /// Replays complete groups from the root's start on. True if nothing that stands behind the
+    /// end can ever be believed.
+    fn journal(
+        &mut self,
+        root: &Root,
+        state: &mut State,
+    ) -> Result<(JournalEnd, bool), RecoverError> {
         let rings = self.rings()?;
         let mut end = JournalEnd {
             next_seq: root.start_seq,
@@ -430,7 +441,19 @@ impl Reader<'_> {
         if promised {
             return Err(RecoverError::Journal { slice: self.id.slice, seq: end.next_seq });
         }
-        Ok(end)
+        let at = self.position(end.next_seq);
+        let ended =
+            |ring: &Vec<u8>| ends(&ring[at..at + BLOCK_BYTES], self.meta, self.id, end.next_seq);
+        // Behind the end of a full ring stands its beginning.
+        let full = end.next_seq - root.start_seq >= ring;
+        let ended = full || rings.iter().all(ended);
+        Ok((end, ended))
+    }
+
+    /// Where a block stands in its ring, in bytes.
+    fn position(&self, seq: u64) -> usize {
+        let position = usize::try_from(seq % u64::from(self.meta.journal_blocks));
+        position.expect("a ring fits in memory") * BLOCK_BYTES
     }
 
     fn rings(&mut self) -> Result<[Vec<u8>; 2], RecoverError> {
@@ -458,8 +481,7 @@ impl Reader<'_> {
         let mut repairs = Vec::new();
         loop {
             let seq = next.next_seq;
-            let position = usize::try_from(seq % u64::from(self.meta.journal_blocks));
-            let at = position.expect("a ring fits in memory") * BLOCK_BYTES;
+            let at = self.position(seq);
             let index = seq - end.next_seq;
             let valid = |ring: &'_ Vec<u8>| {
                 let (header, crc, payload) = open(&ring[at..at + BLOCK_BYTES]).ok()?;
@@ -471,13 +493,14 @@ impl Reader<'_> {
                     && header.group == end.group + 1;
                 fits.then(|| (header, crc, payload.to_vec()))
             };
-            let found = [valid(&rings[0]), valid(&rings[1])];
+            let mut found = rings.each_ref().map(valid);
+            let written = |at: usize| found[at].as_ref().map(|(header, ..)| header.incarnation);
+            // Where both fit, the later one was written by who did not believe the other.
+            let newest = usize::from(written(1) > written(0));
             if found[0] != found[1] {
-                let good = usize::from(found[0].is_none());
-                repairs.push((1 - good, seq, rings[good][at..at + BLOCK_BYTES].to_vec()));
+                repairs.push((1 - newest, seq, rings[newest][at..at + BLOCK_BYTES].to_vec()));
             }
-            let [first, second] = found;
-            let Some((header, crc, payload)) = first.or(second) else {
+            let Some((header, crc, payload)) = found[newest].take() else {
                 if planted(Bug::TornGroup) && index > 0 {
                     next.group += 1;
                     break;
@@ -548,8 +571,8 @@ pub fn write_group(
     Ok(())
 }
 
-/// Writes the first, empty checkpoint of a table, at both positions. Journal blocks of an earlier
-/// pool need no erasing: they carry its UUID.
+/// Writes the first, empty checkpoint of a table, at both positions, and the end of its journal.
+/// Other blocks of an earlier pool need no erasing: they carry its UUID.
 pub fn write_empty_root(
     io: &mut dyn PoolIo,
     meta: &MetaLayout,
@@ -561,7 +584,8 @@ pub fn write_empty_root(
         let (device, offset) = meta.place(copy, meta.root(id.slice, root.sequence % 2));
         io.write(device, offset, &block)?;
     }
-    write_older_root(io, meta, id, &root)
+    write_older_root(io, meta, id, &root)?;
+    write_end_mark(io, meta, id, root.start_seq)
 }
 
 /// Puts a root below the one in force at the other position, durably.

@@ -89,6 +89,18 @@ impl Rig {
         let meta = self.meta;
         read_table(&mut self.io(), &meta, ID, true)
     }
+
+    /// Reads without a write: the first one would fail.
+    fn read_quietly(&mut self) -> Found {
+        let mut io = SimPool { disks: &mut self.disks, fuel: Some(0), rng: &mut self.rng };
+        read_table(&mut io, &self.meta, ID, true).expect("nothing to write")
+    }
+
+    /// Disk and block of a journal block's copy.
+    fn journal_block(&self, copy: usize, seq: u64) -> (usize, u64) {
+        let (device, offset) = self.meta.place(copy, self.meta.journal(ID.slice, seq));
+        (usize::from(device.get()), offset.get() / BLOCK_BYTES as u64)
+    }
 }
 
 #[test]
@@ -174,6 +186,79 @@ fn a_root_that_was_not_believed_is_never_believed_later() {
         rig.disks[disk].lead_right();
         let found = rig.read().expect("the same");
         assert_eq!((found.root.sequence, found.damaged_copies), (1, 0));
+    }
+}
+
+#[test]
+fn a_group_that_was_not_believed_is_never_believed_later() {
+    for copy in 0..2 {
+        let mut rig = Rig::new(2);
+        let (disk, block) = rig.journal_block(copy, 3);
+        // The wrong read returns a block of the journal, or one that was never written.
+        for other in [block - 1, block + 1] {
+            rig.append(&fragment(2));
+            rig.rot_journal(&[1 - copy], 3);
+            rig.disks[disk].mislead(block, other);
+            assert_eq!(rig.read().expect("a torn tail").end.group, 2);
+            rig.disks[disk].lead_right();
+            let found = rig.read_quietly();
+            assert_eq!((found.end.group, found.damaged_copies), (2, 0));
+            rig.end = found.end;
+        }
+        rig.append(&fragment(3));
+        assert_eq!(rig.read().expect("it goes on").end.group, 3);
+    }
+}
+
+#[test]
+fn of_two_groups_that_continue_the_journal_the_later_incarnation_counts() {
+    for copy in 0..2 {
+        let mut rig = Rig::new(2);
+        let before = rig.end.clone();
+        let (disk, block) = rig.journal_block(copy, 3);
+        let mut old = [0; BLOCK_BYTES];
+        rig.append(&fragment(7));
+        rig.disks[disk].read_block(block, &mut old);
+        let (meta, mut end) = (rig.meta, before);
+        write_group(&mut rig.io(), &meta, ID, &mut end, &fragment(8), 2).expect("written");
+        rig.disks[disk].write_block(block, &old);
+        let found = rig.read().expect("sound");
+        let exists = |at| found.state.fragments.seat(key(at)).is_some();
+        assert!(exists(8) && !exists(7) && found.damaged_copies == 1);
+        assert_eq!((found.end, rig.read_quietly().damaged_copies), (end, 0));
+    }
+}
+
+#[test]
+fn the_end_is_marked_where_the_ring_does_not_show_it() {
+    let mut rig = Rig::new(0);
+    rig.read_quietly();
+    let ring = rig.meta.journal_blocks;
+    for group in 0..ring {
+        rig.append(&fragment(group));
+    }
+    // Behind the end of a full ring is its start, which is needed still.
+    rig.rot_journal(&[0], 1);
+    for _ in 0..2 {
+        assert_eq!(rig.read().expect("a full ring").end, rig.end);
+    }
+    let end = rig.end.clone();
+    let root = Root {
+        sequence: 2,
+        start_seq: end.next_seq,
+        start_prev: end.prev,
+        incarnation: end.incarnation,
+        start_group: end.group + 1,
+        ..Root::default()
+    };
+    for copy in 0..2 {
+        let (device, offset) = rig.meta.place(copy, rig.meta.root(ID.slice, 0));
+        let at = offset.get() / BLOCK_BYTES as u64;
+        rig.disks[usize::from(device.get())].write_block(at, &root.encode(ID.pool, ID.slice));
+    }
+    for _ in 0..3 {
+        assert_eq!(rig.read_quietly().end, rig.end);
+        rig.append(&fragment(7));
     }
 }
 

@@ -201,14 +201,32 @@ impl World {
     /// Synchronous reads of up to three blocks of the weak copy will return others.
     pub(super) fn mislead_recovery(&mut self) {
         let (disk, written) = self.weak_blocks();
+        let lone = self.lone_blocks(&written);
         for _ in 0..1 + self.fault_rng.below(3) {
-            let block = written[self.fault_rng.index(written.len())];
+            let aimed = !lone.is_empty() && self.fault_rng.one_in(2);
+            let among = if aimed { &lone } else { &written };
+            let block = among[self.fault_rng.index(among.len())];
             let other = written[self.fault_rng.index(written.len())];
             self.trace.tell(self.outcome.steps, || {
                 (Touches::All, format!("disk {disk} block {block}: recovery reads {other}"))
             });
             self.shared.disks[disk].mislead(block, other);
         }
+    }
+
+    /// Those of the weak copy's blocks that the other copy does not have: what a crash interrupted.
+    fn lone_blocks(&self, weak: &[u64]) -> Vec<u64> {
+        let [from, to] = [self.weak_copy, 1 - self.weak_copy].map(|copy| {
+            let (device, start) = self.meta.copies[copy];
+            (&self.shared.disks[usize::from(device.get())], start.get() / BLOCK_BYTES as u64)
+        });
+        let (mut one, mut other) = ([0; BLOCK_BYTES], [0; BLOCK_BYTES]);
+        let lone = weak.iter().copied().filter(|block| {
+            from.0.read_block(*block, &mut one);
+            to.0.read_block(block - from.1 + to.1, &mut other);
+            one != other
+        });
+        lone.collect()
     }
 
     fn weak_blocks(&self) -> (usize, Vec<u64>) {
