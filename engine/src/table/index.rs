@@ -8,7 +8,7 @@
 //! here, or none is. Records that recovery replayed wait in `pending` until
 //! their span comes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rustc_hash::FxBuildHasher;
 
@@ -40,7 +40,7 @@ pub struct Spot {
 }
 
 /// The fragments whose maps come and go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
     /// The volume.
     pub volume: VolumeId,
@@ -101,7 +101,9 @@ pub struct Index {
     map_pages: u32,
     here_bytes: u64,
     here: usize,
-    pending: HashMap<Span, Vec<u8>, FxBuildHasher>,
+    /// In order, because a checkpoint takes them one by one: the first of a hash map that is being
+    /// emptied is found by a search.
+    pending: BTreeMap<Span, Vec<u8>>,
     usage: HashMap<VolumeId, VolumeUsage, FxBuildHasher>,
 }
 
@@ -426,9 +428,9 @@ impl Index {
         self.pending.get(&span).map_or(&[], Vec::as_slice)
     }
 
-    /// Any span with replayed records.
-    pub fn any_pending(&self) -> Option<Span> {
-        self.pending.keys().next().copied()
+    /// The first span with replayed records.
+    pub fn first_pending(&self) -> Option<Span> {
+        self.pending.first_key_value().map(|(span, _)| *span)
     }
 
     /// The fragment, if it is still here.

@@ -17,19 +17,14 @@ use crate::format::map_page::{MapId, PAGE_BLOCKS, encode};
 use crate::planted::{Bug, planted};
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, FragmentSize, SliceId};
 
+/// Spans merged in one turn: clients wait for it to end.
+const MERGES: usize = 8;
+
 impl Table {
-    /// Writes one run of map pages, or goes on to the seats if none is left.
+    /// Merges some of what recovery replayed, writes one run of map pages, or goes on to the seats.
     pub(crate) fn write_maps<S: Sink>(&mut self, id: SliceId, sink: &mut S) {
-        // What recovery replayed has to be merged: the journal that holds it is to be cut.
-        while let Some(span) = self.slice(id).index.any_pending() {
-            match self.want(id, span, sink) {
-                Wanted::Here => {}
-                Wanted::Loading | Wanted::NoRoom => return,
-                Wanted::Lost => {
-                    self.fail_slice(id, sink);
-                    return self.abandon_snapshot(id, sink);
-                }
-            }
+        if !self.merge_replayed(id, sink) {
+            return;
         }
         let slice = self.slice(id);
         slice.journal.dirty_left = slice.journal.dirty_left.min(slice.dirty.len());
@@ -75,6 +70,30 @@ impl Table {
                 background: false,
             });
         }
+    }
+
+    /// Merges what recovery replayed: the journal that holds it is to be cut. False if that has
+    /// to go on later, or the checkpoint has been given up.
+    fn merge_replayed<S: Sink>(&mut self, id: SliceId, sink: &mut S) -> bool {
+        if self.slice(id).failed {
+            self.abandon_snapshot(id, sink);
+            return false;
+        }
+        self.slice(id).journal.snapshot = Snapshot::Maps(0);
+        for _ in 0..MERGES {
+            let Some(span) = self.slice(id).index.first_pending() else { return true };
+            match self.want(id, span, sink) {
+                Wanted::Here => {}
+                Wanted::Loading | Wanted::NoRoom => return false,
+                Wanted::Lost => {
+                    self.fail_slice(id, sink);
+                    self.abandon_snapshot(id, sink);
+                    return false;
+                }
+            }
+        }
+        self.slice(id).journal.snapshot = Snapshot::Merging;
+        false
     }
 
     /// The checkpoint is published, or given up.

@@ -42,6 +42,8 @@ pub enum Snapshot {
     Idle,
     /// Waiting for its turn.
     Queued,
+    /// More of what recovery replayed is to be merged, in the next turn.
+    Merging,
     /// Map pages are being written; so many operations to go.
     Maps(u32),
     /// Extents are being written; so many operations to go.

@@ -58,6 +58,14 @@ impl Table {
         self.settle(sink);
     }
 
+    /// True while a checkpoint could go on at once: it only lets others have their turn.
+    pub(crate) fn is_merging(&self) -> bool {
+        self.snapshots.front().is_some_and(|id| {
+            let slice = self.slices[usize::from(id.get())].as_ref().expect("a slice of this core");
+            slice.journal.snapshot == Snapshot::Merging
+        })
+    }
+
     /// True while a checkpoint is under way or waits.
     pub fn is_checkpointing(&self) -> bool {
         !self.snapshots.is_empty()
@@ -68,7 +76,7 @@ impl Table {
         let Some(&id) = self.snapshots.front() else { return };
         match self.slice(id).journal.snapshot {
             Snapshot::Queued => self.start_snapshot(id, sink),
-            Snapshot::Maps(0) => self.write_maps(id, sink),
+            Snapshot::Merging | Snapshot::Maps(0) => self.write_maps(id, sink),
             Snapshot::Pages(0) => self.write_pages(id, sink),
             _ => {}
         }

@@ -116,6 +116,9 @@ impl Table {
             self.tick_tiers(sink);
         }
         self.settle(sink);
+        if self.is_merging() {
+            return Some(self.now);
+        }
         if self.is_trimming() {
             return Some(self.now.after(TRIM_NS));
         }
