@@ -9,7 +9,7 @@ use engine::core::wake::WakeSet;
 use engine::format::journal_block::MAX_GROUP_BYTES;
 use engine::format::record::{Entry, FragmentKey, Records, put_blocks};
 use engine::journal::log::{LogMemory, LogTag, PendingLog};
-use engine::journal::recover::State;
+use engine::journal::state::State;
 use engine::table::entry::Place;
 use engine::units::{BLOCK_BYTES, CoreId, Crc, SliceId, VolumeId, crc32c};
 use engine::volume::placement::slice_of;

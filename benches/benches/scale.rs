@@ -15,8 +15,9 @@ use engine::format::record::{
     Entry, FragmentKey, Mapped, Placement, blocks_bytes, put_blocks, put_seat, seat_bytes,
 };
 use engine::format::superblock::Role;
+use engine::journal::chain::{JournalEnd, write_group};
+use engine::journal::io::PoolIo;
 use engine::journal::log::LogMemory;
-use engine::journal::recover::{JournalEnd, PoolIo, write_group};
 use engine::pool::stores::StorePool;
 use engine::pool::{self, Pool};
 use engine::table::entry::{Place, SlotRef};

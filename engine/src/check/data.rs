@@ -2,7 +2,7 @@
 
 use super::report::{Place, Report, What};
 use crate::format::record::FragmentKey;
-use crate::journal::recover::PoolIo;
+use crate::journal::io::PoolIo;
 use crate::table::entry::SlotRef;
 use crate::table::fragment::Fragment;
 use crate::table::read::source;

@@ -3,7 +3,8 @@
 use super::report::{Place, Report, What};
 use crate::format::layout::MetaLayout;
 use crate::format::map_page::{MapId, PAGE_BLOCKS};
-use crate::journal::recover::{DamagedCopy, IoError, PoolIo, TableId, TablePart};
+use crate::journal::io::{IoError, PoolIo};
+use crate::journal::parts::{DamagedCopy, TableId, TablePart};
 use crate::table::fragment::Fragment;
 use crate::table::index::{Index, Span};
 use crate::table::maps::{assemble, open_pages};

@@ -4,7 +4,9 @@ use serde::{Serialize, Serializer};
 
 use crate::format::FormatError;
 use crate::format::record::FragmentKey;
-use crate::journal::recover::{DamagedCopy, IoError, RecoverError};
+use crate::journal::io::IoError;
+use crate::journal::parts::DamagedCopy;
+use crate::journal::recover::RecoverError;
 use crate::pool::PoolError;
 use crate::units::{DeviceId, SliceId, VolumeId};
 

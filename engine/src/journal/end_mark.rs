@@ -6,7 +6,8 @@
 //! back. So before anything is served its first block is written over, in both
 //! copies. An end mark is a journal block of group 0, which continues no chain.
 
-use super::recover::{IoError, PoolIo, TableId};
+use super::io::{IoError, PoolIo};
+use super::parts::TableId;
 use crate::format::journal_block::{Header, open, seal};
 use crate::format::layout::MetaLayout;
 use crate::units::{BLOCK_BYTES, Crc};

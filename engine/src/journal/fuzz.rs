@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 
+use super::chain::{JournalEnd, write_group};
+use super::io::{IoError, PoolIo};
 use super::log::{LogMemory, LogTag, PendingLog};
-use super::recover::{
-    Found, IoError, JournalEnd, PoolIo, TableId, read_table, replay_log, write_empty_root,
-    write_group,
-};
+use super::parts::TableId;
+use super::recover::{Found, read_table, replay_log, write_empty_root};
 use crate::format::checkpoint::{PAGE_HEADER_BYTES, PAGE_PAYLOAD_BYTES, Root, seal_page};
 use crate::format::fuzz::{POOL, SLICE, block, reseal};
 use crate::format::journal_block::{MAX_GROUP_BYTES, PAYLOAD_BYTES};

@@ -6,11 +6,16 @@
 //! journal group; a checkpoint makes the journal short; recovery reads
 //! checkpoint, journal and pending log, in that order.
 
+pub mod chain;
 mod end_mark;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod io;
 pub mod log;
+pub mod parts;
+mod reader;
 pub mod recover;
 #[cfg(test)]
 mod recover_tests;
 pub mod shm;
+pub mod state;

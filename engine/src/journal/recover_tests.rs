@@ -1,9 +1,9 @@
 //! The rows of the truth table in docs/format.md that concern a table.
 
+use super::chain::{JournalEnd, write_group};
 use super::log::{LogMemory, LogTag, PendingLog};
-use super::recover::{
-    Found, JournalEnd, RecoverError, TableId, read_table, replay_log, write_empty_root, write_group,
-};
+use super::parts::TableId;
+use super::recover::{Found, RecoverError, read_table, replay_log, write_empty_root};
 use crate::device::sim::{Rng, SimDisk};
 use crate::format::checkpoint::Root;
 use crate::format::layout::{MetaLayout, NewDevice, plan};

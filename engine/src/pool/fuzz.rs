@@ -4,7 +4,7 @@ use super::{Pool, inspect};
 use crate::format::fuzz::{block, reseal};
 use crate::format::superblock::{COPY_OFFSETS, Superblock};
 use crate::journal::fuzz::Disks;
-use crate::journal::recover::PoolIo;
+use crate::journal::io::PoolIo;
 use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset};
 
 const DEVICES: u8 = 3;

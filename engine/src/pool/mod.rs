@@ -14,10 +14,10 @@ pub mod upgrade;
 use crate::format::FormatError;
 use crate::format::layout::{JOURNALS, LayoutError, MetaLayout, NewDevice, plan};
 use crate::format::superblock::{COPY_OFFSETS, Superblock, VERSION};
+use crate::journal::io::{IoError, PoolIo};
 use crate::journal::log::{LogMemory, LogTag, PendingLog};
-use crate::journal::recover::{
-    Found, IoError, PoolIo, RecoverError, TableId, read_table, replay_log, write_empty_root,
-};
+use crate::journal::parts::TableId;
+use crate::journal::recover::{Found, RecoverError, read_table, replay_log, write_empty_root};
 use crate::planted::{Bug, planted};
 use crate::table::space::DeviceGeometry;
 use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset, SliceId};

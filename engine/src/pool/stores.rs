@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::device::blockio::{BlockIo, StoreIo};
 use crate::device::{DeviceError, Store};
-use crate::journal::recover::{IoError, PoolIo};
+use crate::journal::io::{IoError, PoolIo};
 use crate::pool::space_map::SpaceMap;
 use crate::units::{DeviceId, DeviceOffset};
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Pool, PoolError, inspect, rewrite, writable};
 use crate::format::FormatError;
 use crate::format::superblock::VERSION;
-use crate::journal::recover::PoolIo;
+use crate::journal::io::PoolIo;
 
 /// What an upgrade found and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -5,7 +5,7 @@ use super::shared::SimPool;
 use super::world::{BOOT, World};
 use crate::check::{Damage, Depth, PendingLogs, Place, check_pool};
 use crate::format::layout::{CATALOG, JOURNALS};
-use crate::journal::recover::{DamagedCopy, TablePart};
+use crate::journal::parts::{DamagedCopy, TablePart};
 
 /// The catalog's log, by its index among all.
 pub(super) const CATALOG_LOG: usize = CATALOG.get() as usize;

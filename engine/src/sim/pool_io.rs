@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::device::sim::{Rng, SimDisk};
-use crate::journal::recover::{IoError, PoolIo};
+use crate::journal::io::{IoError, PoolIo};
 use crate::units::{BLOCK_BYTES, DeviceId, DeviceOffset};
 
 /// The disks of a pool; the process dies after a number of steps.

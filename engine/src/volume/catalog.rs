@@ -15,9 +15,11 @@ use crate::format::layout::{CATALOG, MetaLayout};
 use crate::format::record::{
     MAX_NAME_BYTES, MAX_RECORD_BYTES, VolumeRecord, put_volume, put_volume_gone,
 };
-use crate::journal::recover::{
-    Found, IoError, JournalEnd, PoolIo, RecoveredVolume, TableId, write_group,
-};
+use crate::journal::chain::{JournalEnd, write_group};
+use crate::journal::io::{IoError, PoolIo};
+use crate::journal::parts::TableId;
+use crate::journal::recover::Found;
+use crate::journal::state::RecoveredVolume;
 use crate::request::VolumeView;
 use crate::units::{BLOCK_BYTES, FragmentSize, VolumeId};
 
