@@ -5,9 +5,9 @@ use crate::format::layout::MetaLayout;
 use crate::format::map_page::{MapId, PAGE_BLOCKS};
 use crate::journal::io::{IoError, PoolIo};
 use crate::journal::parts::{DamagedCopy, TableId, TablePart};
+use crate::table::assemble::{assemble, open_pages};
 use crate::table::fragment::Fragment;
 use crate::table::index::{Index, Span};
-use crate::table::maps::{assemble, open_pages};
 use crate::units::BLOCK_BYTES;
 
 /// The fragments of a span with their maps; none if they would be refused.

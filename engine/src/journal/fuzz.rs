@@ -19,9 +19,9 @@ use crate::format::record::{
     put_fragment, put_holes, put_seat, put_volume, put_volume_gone,
 };
 use crate::format::superblock::Role;
+use crate::table::assemble::assemble;
 use crate::table::entry::{Place, SlotRef};
 use crate::table::index::Span;
-use crate::table::maps::assemble;
 use crate::table::open::{claim_pages, claim_slots};
 use crate::table::pages::Pages;
 use crate::table::space::{DeviceGeometry, Space};

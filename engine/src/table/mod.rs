@@ -14,8 +14,10 @@
 //! group commit and checkpoints [`commit`] and [`snapshot`], freeing [`limbo`],
 //! deletion and shrinking [`trim`].
 
+pub mod assemble;
 pub mod commit;
 pub mod entry;
+pub mod evict;
 pub mod fragment;
 pub mod index;
 pub mod limbo;
