@@ -8,61 +8,25 @@
 //! here, or none is. Records that recovery replayed wait in `pending` until
 //! their span comes.
 
+mod address;
+mod members;
+mod walk;
+
+pub use address::{PAGE_UNITS, Span, Spot};
+pub use walk::Cursor;
+
 use std::collections::{BTreeMap, HashMap};
 
 use rustc_hash::FxBuildHasher;
 
 use super::fragment::{FragRef, Fragment};
-use super::seat::{Seat, fits};
-use super::segments::{Segment, SegmentKey, Segments};
+use super::seat::Seat;
+use super::segments::{SegmentKey, Segments};
 use super::trim::VolumeUsage;
 use crate::core::prefetch::{LINE_BYTES, prefetch};
-use crate::format::map_page::PAGE_BLOCKS;
-use crate::format::record::{FragmentKey, Mapped, Placement};
+use crate::format::record::FragmentKey;
 use crate::units::{FragmentSize, SEGMENT_BLOCKS, VolumeId};
-
-/// Blocks in the unit of [`FragmentKey::start`].
-const UNIT_BLOCKS: u32 = 16;
-/// Units of [`FragmentKey::start`] in a segment.
-const SEGMENT_UNITS: u32 = SEGMENT_BLOCKS / UNIT_BLOCKS;
-/// Units of [`FragmentKey::start`] in a map page.
-pub const PAGE_UNITS: u32 = 32;
-
-/// A fragment's key and a block's number in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spot {
-    /// The fragment, existing or not.
-    pub key: FragmentKey,
-    /// Its size.
-    pub size: FragmentSize,
-    /// The block in it.
-    pub block: u32,
-}
-
-/// The fragments whose maps come and go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span {
-    /// The volume.
-    pub volume: VolumeId,
-    /// First 2 MiB of the volume that it covers.
-    pub unit: u32,
-}
-
-impl Span {
-    /// The span of the fragment with `key`.
-    pub fn of(key: FragmentKey) -> Self {
-        Span { volume: key.volume, unit: key.start / PAGE_UNITS }
-    }
-
-    /// Map pages of a span with fragments of `size`.
-    pub fn pages(size: FragmentSize) -> u32 {
-        size.blocks().div_ceil(u32::try_from(PAGE_BLOCKS).expect("512"))
-    }
-
-    fn segment(self) -> SegmentKey {
-        SegmentKey { volume: self.volume, segment: self.unit / (SEGMENT_UNITS / PAGE_UNITS) }
-    }
-}
+use address::{UNIT_BLOCKS, key_at, position, seats_of, segment_of};
 
 /// Where a fragment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +37,6 @@ pub enum Lookup {
     Away,
     /// In memory.
     Here(FragRef),
-}
-
-/// A place in the walk over all seats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor {
-    segment: usize,
-    at: u16,
 }
 
 /// A place for a fragment that is here. The number of its user stands beside the pointer, so
@@ -105,30 +62,6 @@ pub struct Index {
     /// emptied is found by a search.
     pending: BTreeMap<Span, Vec<u8>>,
     usage: HashMap<VolumeId, VolumeUsage, FxBuildHasher>,
-}
-
-fn segment_of(key: FragmentKey) -> SegmentKey {
-    SegmentKey { volume: key.volume, segment: key.start / SEGMENT_UNITS }
-}
-
-/// The fragment's position in its segment; `None` if no fragment of this size starts there.
-fn position(key: FragmentKey, size: FragmentSize) -> Option<u8> {
-    let (units, within) = (size.blocks() / UNIT_BLOCKS, key.start % SEGMENT_UNITS);
-    within.is_multiple_of(units).then(|| u8::try_from(within / units).expect("at most 256"))
-}
-
-fn key_at(segment: SegmentKey, at: u8, size: FragmentSize) -> FragmentKey {
-    let start = segment.segment * SEGMENT_UNITS + u32::from(at) * (size.blocks() / UNIT_BLOCKS);
-    FragmentKey { volume: segment.volume, start }
-}
-
-/// The seats of a span.
-fn seats_of(segment: &Segment, span: Span) -> std::ops::Range<usize> {
-    let units = segment.size.blocks() / UNIT_BLOCKS;
-    let first = span.unit * PAGE_UNITS % SEGMENT_UNITS / units;
-    let count = (PAGE_UNITS / units).max(1);
-    let behind = |limit: u32| segment.seats.partition_point(|seat| u32::from(seat.at) < limit);
-    behind(first)..behind(first + count)
 }
 
 impl Index {
@@ -250,169 +183,6 @@ impl Index {
         }
     }
 
-    /// A seat that recovery found. `None` if its segment has fragments of another size, or it
-    /// is taken, or no device has such slots.
-    pub fn adopt(
-        &mut self,
-        key: FragmentKey,
-        placement: &Placement,
-        mapped: &Mapped,
-    ) -> Option<()> {
-        let at = position(key, placement.size).filter(|_| fits(placement))?;
-        let others = self.seats(Span::of(key)).next().is_some();
-        let segment = self.segments.make(segment_of(key), placement.size);
-        if segment.size != placement.size || segment.seat(at).is_ok() {
-            return None;
-        }
-        let mut seat = Seat::new(at, placement);
-        seat.set_page(mapped.page, mapped.written);
-        (seat.present, seat.cold_blocks) = (mapped.present, mapped.cold_blocks);
-        segment.add(seat);
-        self.live += 1;
-        self.map_pages += if others { 0 } else { Span::pages(placement.size) };
-        let usage = self.usage.entry(key.volume).or_default();
-        usage.fragments += 1;
-        usage.count(seat.present, seat.cold_blocks);
-        Some(())
-    }
-
-    /// Replaces the placement of a fragment that is away.
-    pub fn replace_placement(&mut self, key: FragmentKey, placement: &Placement) {
-        self.seat_mut(key).expect("a fragment that exists").set_placement(placement);
-    }
-
-    /// Adds a fragment with no blocks. The others of its span are here.
-    ///
-    /// Returns `None` if its segment has fragments of another size, or it exists.
-    pub fn insert(&mut self, key: FragmentKey, size: FragmentSize) -> Option<FragRef> {
-        assert!(self.is_here(Span::of(key)), "a fragment joins a span that is here");
-        let fragment = Fragment::new(key, size, 0);
-        let none = Mapped { page: None, written: 0, present: 0, cold_blocks: 0 };
-        self.adopt(key, &fragment.placement(), &none)?;
-        Some(self.bring(fragment))
-    }
-
-    /// A fragment that is away comes into memory.
-    pub fn bring(&mut self, mut fragment: Fragment) -> FragRef {
-        let (seat, _) = self.seat(fragment.key).expect("a fragment has a seat");
-        fragment.accounted = (seat.present.into(), seat.cold_blocks.into());
-        self.next_uid = self.next_uid.wrapping_add(1);
-        fragment.uid = self.next_uid;
-        self.here_bytes += fragment.heap_bytes();
-        self.here += 1;
-        let key = fragment.key;
-        let slot = Slot { fragment: Some(Box::new(fragment)), uid: self.next_uid };
-        let index = match self.vacant.pop() {
-            Some(index) => {
-                self.fragments[index as usize] = slot;
-                index
-            }
-            None => {
-                self.fragments.push(slot);
-                u32::try_from(self.fragments.len() - 1).expect("fewer than 2^32 fragments")
-            }
-        };
-        let seat = self.seat_mut(key).expect("a fragment has a seat");
-        assert!(seat.here().is_none(), "a fragment comes once");
-        seat.set_here(Some(index));
-        FragRef { index, uid: self.next_uid }
-    }
-
-    /// A fragment leaves memory; its map is on the device.
-    pub fn send_away(&mut self, at: FragRef) {
-        self.account(at);
-        let fragment = self.vacate(at);
-        let seat = self.seat_mut(fragment.key).expect("a fragment has a seat");
-        assert!(seat.page().is_some(), "its map is on the device");
-        seat.set_placement(&fragment.placement());
-        seat.set_last_use(fragment.last_use);
-        seat.stuck = fragment.stuck;
-        seat.set_here(None);
-    }
-
-    fn vacate(&mut self, at: FragRef) -> Box<Fragment> {
-        let slot = &mut self.fragments[at.index as usize];
-        let fragment = slot.fragment.take().expect("a live fragment");
-        assert!(slot.uid == at.uid && fragment.pins == 0, "fragment in use");
-        self.vacant.push(at.index);
-        self.here_bytes -= fragment.heap_bytes();
-        self.here -= 1;
-        fragment
-    }
-
-    /// Removes a fragment that nothing holds, and its map page if no other fragment needs it.
-    pub fn remove(&mut self, at: FragRef) -> (Box<Fragment>, Option<u32>) {
-        self.account(at);
-        let fragment = self.vacate(at);
-        let page = self.unseat(fragment.key);
-        (fragment, page)
-    }
-
-    /// Removes a fragment that is away; its placement, and its map page if none else needs it.
-    pub fn remove_away(&mut self, key: FragmentKey) -> (Placement, Option<u32>) {
-        let (seat, size) = self.seat(key).expect("a fragment that exists");
-        assert!(seat.here().is_none(), "a fragment that is away");
-        let placement = seat.placement(size);
-        (placement, self.unseat(key))
-    }
-
-    fn unseat(&mut self, key: FragmentKey) -> Option<u32> {
-        let (name, span) = (segment_of(key), Span::of(key));
-        let segment = self.segments.get_mut(name).expect("its segment lives");
-        let size = segment.size;
-        let seat = segment.take(position(key, size).expect("it was found there"));
-        let range = seats_of(segment, span);
-        let (left, empty) = (&segment.seats[range], segment.seats.is_empty());
-        let page = seat.page().filter(|page| left.iter().all(|o| o.page() != Some(*page)));
-        if left.is_empty() {
-            self.map_pages -= Span::pages(size);
-            self.pending.remove(&span);
-        }
-        if empty {
-            self.segments.remove(name);
-        }
-        self.live -= 1;
-        let usage = self.usage.get_mut(&key.volume).expect("it was counted");
-        usage.fragments -= 1;
-        usage.discount(seat.present, seat.cold_blocks);
-        if usage.fragments == 0 {
-            self.usage.remove(&key.volume);
-        }
-        page
-    }
-
-    /// Brings the seat's counts up to date with the fragment's.
-    pub fn account(&mut self, at: FragRef) {
-        let fragment = self.get_mut(at).expect("a fragment that is here");
-        let now = (fragment.present, fragment.cold_blocks);
-        if std::mem::replace(&mut fragment.accounted, now) == now {
-            return;
-        }
-        let short = |blocks: u32| u16::try_from(blocks).expect("at most 4096");
-        let (key, present, cold) = (fragment.key, fragment.present, fragment.cold_blocks);
-        let (present, cold) = (short(present), short(cold));
-        let seat = self.seat_mut(key).expect("a fragment has a seat");
-        let old = (seat.present, seat.cold_blocks);
-        if old != (present, cold) {
-            (seat.present, seat.cold_blocks) = (present, cold);
-            let usage = self.usage.get_mut(&key.volume).expect("it was counted");
-            usage.discount(old.0, old.1);
-            usage.count(present, cold);
-        }
-    }
-
-    /// What a volume takes.
-    pub fn usage(&self, volume: VolumeId) -> VolumeUsage {
-        self.usage.get(&volume).copied().unwrap_or_default()
-    }
-
-    /// A fragment that is away cannot be spilled.
-    pub fn mark_stuck(&mut self, key: FragmentKey) {
-        if let Some(seat) = self.seat_mut(key) {
-            seat.stuck = true;
-        }
-    }
-
     /// Keeps a replayed record for when its span comes.
     pub fn postpone(&mut self, span: Span, record: &[u8]) {
         self.pending.entry(span).or_default().extend_from_slice(record);
@@ -450,50 +220,6 @@ impl Index {
         self.get_mut(at).expect("a pinned fragment is here")
     }
 
-    /// The first fragment that is here at or behind position `from`, and its position.
-    pub fn next(&self, from: usize) -> Option<(usize, &Fragment)> {
-        let rest = self.fragments.get(from..)?;
-        let found = rest.iter().enumerate().find_map(|(at, s)| Some((at, s.fragment.as_deref()?)));
-        found.map(|(at, fragment)| (from + at, fragment))
-    }
-
-    /// All fragments that are here.
-    pub fn iter(&self) -> impl Iterator<Item = &Fragment> {
-        self.fragments.iter().filter_map(|slot| slot.fragment.as_deref())
-    }
-
-    /// The first seat at or behind `from`: its key, its fragment's size, and what comes next.
-    ///
-    /// A walk sees every fragment that exists throughout, once.
-    pub fn walk(&self, from: Cursor) -> Option<(FragmentKey, &Seat, FragmentSize, Cursor)> {
-        let mut from = from;
-        loop {
-            let (position, key, segment) = self.segments.next(from.segment)?;
-            let at = if position == from.segment { from.at } else { 0 };
-            let first = segment.seats.partition_point(|seat| u16::from(seat.at) < at);
-            if let Some(seat) = segment.seats.get(first) {
-                let next = Cursor { segment: position, at: u16::from(seat.at) + 1 };
-                return Some((key_at(key, seat.at, segment.size), seat, segment.size, next));
-            }
-            from = Cursor { segment: position + 1, at: 0 };
-        }
-    }
-
-    /// Where a walk over the segments of now ends; later ones may come before or behind it.
-    pub fn end(&self) -> Cursor {
-        Cursor { segment: self.segments.positions(), at: 0 }
-    }
-
-    /// All fragments: key, seat and size.
-    pub fn all(&self) -> impl Iterator<Item = (FragmentKey, &Seat, FragmentSize)> {
-        let mut cursor = Cursor::default();
-        std::iter::from_fn(move || {
-            let (key, seat, size, next) = self.walk(cursor)?;
-            cursor = next;
-            Some((key, seat, size))
-        })
-    }
-
     /// Number of fragments, here or away.
     pub fn len(&self) -> usize {
         self.live
@@ -522,30 +248,6 @@ impl Index {
     /// Bytes that it takes beside the fragments that are here.
     pub fn heap_bytes(&self) -> usize {
         self.segments.heap_bytes()
-    }
-
-    /// Panics unless the invariants hold.
-    pub fn self_check(&self) {
-        let (mut here, mut live, mut pages) = (0, 0, 0);
-        let mut last = None;
-        for (key, seat, size) in self.all() {
-            live += 1;
-            if last != Some(Span::of(key)) {
-                pages += Span::pages(size);
-                last = Some(Span::of(key));
-            }
-            assert_eq!(seat.here().is_some(), self.is_here(Span::of(key)), "half a span is here");
-            if let Some(index) = seat.here() {
-                here += 1;
-                let fragment = self.get(self.reference(index)).expect("seated");
-                assert_eq!((fragment.key, fragment.size), (key, size));
-                fragment.self_check();
-            }
-        }
-        assert_eq!((live, pages), (self.live, self.map_pages));
-        assert_eq!((here, here), (self.iter().count(), self.here), "a fragment without a seat");
-        let bytes: u64 = self.iter().map(Fragment::heap_bytes).sum();
-        assert_eq!(bytes, self.here_bytes);
     }
 }
 
