@@ -4,7 +4,7 @@ mod rig;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rig::{Random, Rig, has};
 
@@ -171,14 +171,18 @@ fn fio_write_and_kill(rig: &mut Rig, round: u64, random: &mut Random) -> Vec<u64
     ]);
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let before = served_writes(rig);
-    let pause = Duration::from_millis(50 + random.below(1200));
+    // Long before fio is done, however fast the server is.
+    let enough = before + 1 + random.below(FIO_JOBS * FIO_PART_MIB * 256 / 2);
+    let limit = Instant::now() + Duration::from_millis(50 + random.below(1200));
     thread::scope(|scope| {
         let shared = &*rig;
         let fio = scope.spawn(move || shared.program("fio", &options));
-        while served_writes(shared) == before && !fio.is_finished() {
+        let mut served = before;
+        while (served == before || served < enough && Instant::now() < limit) && !fio.is_finished()
+        {
             thread::sleep(Duration::from_millis(10));
+            served = served_writes(shared);
         }
-        thread::sleep(pause);
         let pid = rustix::process::Pid::from_raw(shared.pid().cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         let ended = fio.join().unwrap();
