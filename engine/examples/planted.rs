@@ -54,6 +54,7 @@ fn signs(bug: Bug) -> &'static [&'static str] {
         Bug::SpillFreesSlotEarly => &[CHECKSUM, "of a slot freed twice"],
         Bug::CheckpointBeforeData | Bug::ExtentsFreedEarly => &["of checkpoint"],
         Bug::CheckpointBeforeGroups | Bug::JournalFreedEarly => &["journal block"],
+        Bug::FlushByEachCore => &[PROMISE, CHECKSUM, "journal block"],
         Bug::DroppedRecord => &[PROMISE, "contradicts the table"],
         Bug::BrokenChain | Bug::TornGroup | Bug::TailLeft | Bug::RecoveryAppliedTwice => {
             &["contradicts the table", CHECKSUM, PROMISE]

@@ -44,6 +44,8 @@ bugs! {
     CrcBeforeData,
     /// A group that was written without FUA is taken for durable before its flush.
     GroupNotFlushed,
+    /// Every core flushes a device by itself.
+    FlushByEachCore,
     /// A commit joins a flush that began before its data was written.
     FlushJoinedLate,
     /// A write's entries and record change when it is issued, not when it has ended.

@@ -45,6 +45,8 @@ enum Stop {
     Flushing,
     /// The last checkpoints.
     Checkpointing,
+    /// Waiting until no core needs another's flushes any more.
+    Saved,
     /// Clients are being hung up on.
     Closing,
     Done,
@@ -55,6 +57,8 @@ enum Stop {
 pub struct Shared {
     /// Cores that have drained.
     pub drained: AtomicU32,
+    /// Cores that have written their last checkpoint.
+    pub saved: AtomicU32,
 }
 
 /// One core.
@@ -144,7 +148,8 @@ impl CoreLoop {
             let Some((_, message)) = self.plant.mail.receive() else { break };
             worked = true;
             match message {
-                CoreMessage::Data(message) => self.held.push_back(message),
+                CoreMessage::Data(message) if message.takes_slot() => self.held.push_back(message),
+                CoreMessage::Data(message) => self.handle(message),
                 CoreMessage::Predict(from, slice, volume, block) => {
                     self.forecasts.push((slice, volume, block));
                     self.plant.mail.send(from, CoreMessage::Predicted);
@@ -173,13 +178,12 @@ impl CoreLoop {
                     None => return worked,
                 },
             };
-            let takes_slot = matches!(message, Message::Part(..) | Message::Flush(..));
-            if takes_slot && !self.table.can_submit() {
+            if message.takes_slot() && !self.table.can_submit() {
                 self.held.push_front(message);
                 return worked;
             }
             worked = true;
-            let Self { table, composer, plant, .. } = self;
+            let Self { table, plant, .. } = self;
             if let Some(Message::Part(slice, part)) = plant.local.get(EXPECT_AHEAD) {
                 table.expect(*slice, part);
             }
@@ -192,12 +196,22 @@ impl CoreLoop {
             if let Some(Message::Part(slice, part)) = plant.local.get(APPROACH_AHEAD) {
                 table.approach(*slice, part);
             }
-            match message {
-                Message::Part(slice, part) => table.submit(slice, part, plant),
-                Message::Flush(volume, origin) => table.flush(Some(volume), origin, plant),
-                Message::Done(done) => composer.done(done, plant),
-                Message::AskSpace(by) => table.space_asked(by, plant),
-                Message::GiveSpace(chunk) => table.space_given(chunk, plant),
+            self.handle(message);
+        }
+    }
+
+    #[inline]
+    fn handle(&mut self, message: Message) {
+        let Self { table, composer, plant, .. } = self;
+        match message {
+            Message::Part(slice, part) => table.submit(slice, part, plant),
+            Message::Flush(volume, origin) => table.flush(Some(volume), origin, plant),
+            Message::Done(done) => composer.done(done, plant),
+            Message::AskSpace(by) => table.space_asked(by, plant),
+            Message::GiveSpace(chunk) => table.space_given(chunk, plant),
+            Message::AskFlush(device, by) => table.flush_asked(device, by, plant),
+            Message::Flushed(device, result) => {
+                table.flushed_elsewhere(device, result, plant);
             }
         }
     }
@@ -431,6 +445,10 @@ impl CoreLoop {
         }
     }
 
+    fn cores(&self) -> u32 {
+        u32::try_from(self.plant.mail.cores()).expect("few cores")
+    }
+
     /// Takes stopping one step further. True if it moved.
     fn stop_step(&mut self) -> bool {
         let before = self.stop;
@@ -442,8 +460,7 @@ impl CoreLoop {
                 self.stop = Stop::Drained;
             }
             Stop::Drained => {
-                let all = u32::try_from(self.plant.mail.cores()).expect("few cores");
-                if self.shared.drained.load(Ordering::Acquire) == all {
+                if self.shared.drained.load(Ordering::Acquire) == self.cores() {
                     let (waiter, _) = std::sync::mpsc::channel();
                     let origin = self.origin(waiter);
                     self.table.flush(None, origin, &mut self.plant);
@@ -454,7 +471,13 @@ impl CoreLoop {
                 self.table.checkpoint_all(&mut self.plant);
                 self.stop = Stop::Checkpointing;
             }
-            Stop::Checkpointing if !self.table.is_checkpointing() => self.stop = Stop::Closing,
+            Stop::Checkpointing if !self.table.is_checkpointing() => {
+                self.shared.saved.fetch_add(1, Ordering::AcqRel);
+                self.stop = Stop::Saved;
+            }
+            Stop::Saved if self.shared.saved.load(Ordering::Acquire) == self.cores() => {
+                self.stop = Stop::Closing;
+            }
             Stop::Closing => {
                 let Self { nbd, composer, plant, observer, forecasts, flushes, now, .. } = self;
                 let mut host =

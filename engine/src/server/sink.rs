@@ -220,6 +220,12 @@ impl Sink for Plant {
     fn give_space(&mut self, to: CoreId, chunk: Option<(DeviceId, u32)>) {
         self.send(to, Message::GiveSpace(chunk));
     }
+    fn ask_flush(&mut self, of: CoreId, device: DeviceId) {
+        self.send(of, Message::AskFlush(device, self.core));
+    }
+    fn tell_flushed(&mut self, to: CoreId, device: DeviceId, result: IoResult) {
+        self.send(to, Message::Flushed(device, result));
+    }
     fn claim_extent(&mut self) -> Option<u32> {
         self.space.extents.claim(0)
     }

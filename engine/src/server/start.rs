@@ -36,8 +36,8 @@ use crate::volume::placement::core_of;
 const MAX_REQUESTS: u32 = 1024;
 /// Operations that one core may have on one device.
 const MAX_OPS: u32 = 512;
-/// Messages from one core to another that may be under way: parts, answers, predictions, and two
-/// about space.
+/// Messages from one core to another that may be under way: parts, answers, predictions, two
+/// about space, and two about flushes of each device.
 const MAIL: usize = 4 * MAX_REQUESTS as usize;
 const CONTROL_MAIL: usize = 1024;
 /// NBD clients of one core.
@@ -148,7 +148,7 @@ pub fn assemble(
     for slice in slices {
         owned[usize::from(core_of(slice.id, cores).get())].push(slice);
     }
-    let shared = Arc::new(Shared { drained: AtomicU32::new(0) });
+    let shared = Arc::new(Shared { drained: AtomicU32::new(0), saved: AtomicU32::new(0) });
     let verdicts = Arc::new(Verdicts::default());
     let mut kits = Vec::new();
     for ((arena, mail), slices) in arenas.into_iter().zip(mail).zip(owned) {

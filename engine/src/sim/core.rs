@@ -114,8 +114,12 @@ impl World {
 
     fn take_mail(&mut self, core: usize) -> bool {
         let Some((_, message)) = self.cores[core].mail.receive() else { return false };
-        self.cores[core].held.push_back(message);
-        self.handle_held(core);
+        if message.takes_slot() {
+            self.cores[core].held.push_back(message);
+            self.handle_held(core);
+        } else {
+            self.handle(core, message);
+        }
         true
     }
 
@@ -130,11 +134,16 @@ impl World {
     /// Handles the oldest message, unless the table has no room for it.
     fn handle_held(&mut self, core: usize) -> bool {
         let it = &mut self.cores[core];
-        let takes_slot = matches!(it.held.front(), Some(Message::Part(..) | Message::Flush(..)));
+        let takes_slot = it.held.front().is_some_and(Message::takes_slot);
         if takes_slot && !it.table.can_submit() {
             return false;
         }
         let Some(message) = it.held.pop_front() else { return false };
+        self.handle(core, message);
+        true
+    }
+
+    fn handle(&mut self, core: usize, message: Message) {
         self.trace.tell(self.outcome.steps, || told_message(core, &message));
         self.with_core(core, |core, sink| match message {
             Message::Part(slice, part) => core.table.submit(slice, part, sink),
@@ -142,8 +151,11 @@ impl World {
             Message::Done(done) => core.composer.done(done, sink),
             Message::AskSpace(by) => core.table.space_asked(by, sink),
             Message::GiveSpace(chunk) => core.table.space_given(chunk, sink),
+            Message::AskFlush(device, by) => core.table.flush_asked(device, by, sink),
+            Message::Flushed(device, result) => {
+                core.table.flushed_elsewhere(device, result, sink);
+            }
         });
-        true
     }
 
     fn take_ended(&mut self, core: usize) -> bool {
@@ -231,6 +243,13 @@ fn told_message(core: usize, message: &Message) -> (Touches, String) {
         }
         Message::GiveSpace(chunk) => {
             (Touches::Other, format!("core {core}: is given chunk {chunk:?}"))
+        }
+        Message::AskFlush(device, by) => {
+            let text = format!("core {core}: core {} asks for a flush of disk {device}", by.get());
+            (Touches::All, text)
+        }
+        Message::Flushed(device, result) => {
+            (Touches::All, format!("core {core}: disk {device} is flushed: {result:?}"))
         }
         Message::Done(done) => {
             let text = format!("core {core}: origin {:x} ended {:?}", done.origin, done.result);

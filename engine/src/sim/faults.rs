@@ -78,7 +78,7 @@ impl World {
         let flush = io.kind == IoKind::Flush;
         let durable = flush || io.kind == IoKind::Write { fua: true };
         if !flush && self.has(Fault::Errors) && self.fault_rng.one_in(self.error_odds)
-            || flush && self.has(Fault::FailedFlushes) && self.fault_rng.one_in(60)
+            || flush && self.has(Fault::FailedFlushes) && self.flush_fails(disk)
         {
             return Fate::Fails;
         }
@@ -92,6 +92,14 @@ impl World {
             return Fate::Done(other.map_or(How::Well, How::Astray));
         }
         Fate::Done(How::Well)
+    }
+
+    /// Of flushes side by side one fails often: what the others say means little then.
+    fn flush_fails(&mut self, disk: usize) -> bool {
+        let disk = &self.shared.disks[disk];
+        let flushes = (0..disk.in_flight()).filter(|at| disk.peek(*at).kind == IoKind::Flush);
+        let odds = if flushes.count() > 1 { 4 } else { 60 };
+        self.fault_rng.one_in(odds)
     }
 
     /// Where an operation goes by mistake; `None` if all it could hit must not be hit now.

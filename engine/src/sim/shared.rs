@@ -7,7 +7,7 @@ use crate::core::buddy::Buddy;
 use crate::device::sim::{Ended, How, Rng, SimDisk};
 use crate::pool::space_map::SpaceMap;
 use crate::request::{Buf, Completion};
-use crate::table::sink::{Done, Io, Mem, Sink};
+use crate::table::sink::{Done, Io, IoResult, Mem, Sink};
 use crate::units::{BLOCK_BYTES, CoreId, DeviceId};
 use crate::volume::composer::{Composer, Message, Outlet};
 
@@ -187,6 +187,12 @@ impl Sink for SimSink<'_> {
     }
     fn give_space(&mut self, to: CoreId, chunk: Option<(DeviceId, u32)>) {
         self.send(to, Message::GiveSpace(chunk));
+    }
+    fn ask_flush(&mut self, of: CoreId, device: DeviceId) {
+        self.send(of, Message::AskFlush(device, self.core));
+    }
+    fn tell_flushed(&mut self, to: CoreId, device: DeviceId, result: IoResult) {
+        self.send(to, Message::Flushed(device, result));
     }
     fn claim_extent(&mut self) -> Option<u32> {
         if self.shared.refuses_now() { None } else { self.shared.space.extents.claim(0) }

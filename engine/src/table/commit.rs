@@ -6,6 +6,10 @@
 //! devices behind them. Device flushes are shared: they start when the event that
 //! asked for them has been handled and no such group is being written, and whoever
 //! needs a flush of a device that is being flushed rides on the next one.
+//!
+//! One core flushes a device for all. A flush that fails may lose what any core has
+//! written, and the device tells whoever flushed: were there several, one could
+//! take its own success for good before another has looked at its failure.
 
 use super::Table;
 use super::op::Token;
@@ -15,7 +19,9 @@ use crate::format::journal_block::{HEADER_BYTES, Header, MAX_GROUP_BLOCKS, PAYLO
 use crate::format::record::{Record, Records};
 use crate::planted::{Bug, planted};
 use crate::request::Failure;
-use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, DeviceId, DeviceOffset, SliceId, VolumeId};
+use crate::units::{
+    BLOCK_BYTES, BLOCK_BYTES_U32, CoreId, DeviceId, DeviceOffset, SliceId, VolumeId,
+};
 
 /// Who waits for a device flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub enum Rider {
     Snapshot(SliceId),
     /// A copy job.
     Copy(u32),
+    /// Another core.
+    Core(CoreId),
 }
 
 /// Flushes of one device.
@@ -178,6 +186,10 @@ impl Table {
             return;
         }
         std::mem::swap(&mut flusher.aboard, &mut flusher.queued);
+        let owner = CoreId::new(device.get() % self.config.cores);
+        if owner != self.config.core && !planted(Bug::FlushByEachCore) {
+            return sink.ask_flush(owner, device);
+        }
         sink.io(Io {
             device,
             kind: IoKind::Flush,
@@ -187,6 +199,18 @@ impl Table {
             token: Token::Flush(device.get()).pack(),
             background: false,
         });
+    }
+
+    /// Another core asks for a flush of a device whose flushes are this one's.
+    pub fn flush_asked<S: Sink>(&mut self, device: DeviceId, by: CoreId, sink: &mut S) {
+        self.flush_device(device, Rider::Core(by));
+        self.settle(sink);
+    }
+
+    /// The core that was asked for a flush has answered.
+    pub fn flushed_elsewhere<S: Sink>(&mut self, device: DeviceId, result: IoResult, sink: &mut S) {
+        self.device_flushed(device.get(), result, sink);
+        self.settle(sink);
     }
 
     pub(crate) fn device_flushed<S: Sink>(&mut self, device: u8, result: IoResult, sink: &mut S) {
@@ -205,6 +229,7 @@ impl Table {
                 Rider::Group(id) => self.group_flushed(id, result, sink),
                 Rider::Snapshot(id) => self.snapshot_flushed(id, result, sink),
                 Rider::Copy(job) => self.copy_flushed(job, result, sink),
+                Rider::Core(core) => sink.tell_flushed(core, id, result),
             }
         }
         let flusher = &mut self.flushers[usize::from(device)];

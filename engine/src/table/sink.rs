@@ -113,6 +113,11 @@ pub trait Sink {
     fn ask_space(&mut self, of: CoreId);
     /// Hands a core that has asked a fast chunk, still claimed, or says that there is none.
     fn give_space(&mut self, to: CoreId, chunk: Option<(DeviceId, u32)>);
+    /// Asks the core that flushes a device to do so; its answer comes to
+    /// [`super::Table::flushed_elsewhere`].
+    fn ask_flush(&mut self, of: CoreId, device: DeviceId);
+    /// Answers a core that has asked.
+    fn tell_flushed(&mut self, to: CoreId, device: DeviceId, result: IoResult);
     /// A free checkpoint extent.
     fn claim_extent(&mut self) -> Option<u32>;
     /// Gives an extent back.

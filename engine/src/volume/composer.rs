@@ -26,6 +26,18 @@ pub enum Message {
     AskSpace(CoreId),
     /// The answer: a chunk of a device, claimed, or none.
     GiveSpace(Option<(DeviceId, u32)>),
+    /// Flush a device whose flushes are the receiver's, for this core.
+    AskFlush(DeviceId, CoreId),
+    /// The answer.
+    Flushed(DeviceId, Result<(), Failure>),
+}
+
+impl Message {
+    /// It takes a place in the receiver's table, and may have to wait for one. The others must
+    /// not wait behind it: they are what frees places.
+    pub fn takes_slot(&self) -> bool {
+        matches!(self, Message::Part(..) | Message::Flush(..))
+    }
 }
 
 /// Where the composer's output goes.
