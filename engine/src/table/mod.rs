@@ -330,7 +330,9 @@ impl Table {
         match item {
             Freed::Slot(slot, size) => {
                 let space = &mut slice.space[usize::from(slot.device.get())];
-                if let Some(chunk) = space.free(slot, size) {
+                let emptied = space.free(slot, size);
+                self.tiering.space_freed();
+                if let Some(chunk) = emptied {
                     self.chunk_emptied(slot.device, chunk, sink);
                 }
             }

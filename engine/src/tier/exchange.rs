@@ -28,6 +28,14 @@ pub(crate) struct Exchange {
     pub(super) askers: Vec<CoreId>,
 }
 
+impl Exchange {
+    /// Other cores may have something to give after all.
+    pub(super) fn hope(&mut self) {
+        self.refusals = 0;
+        self.full_until = Nanos::new(0);
+    }
+}
+
 impl Table {
     /// Asks the next core for a chunk; false if all have none.
     pub(super) fn ask_for_space<S: Sink>(&mut self, sink: &mut S) -> bool {

@@ -57,6 +57,8 @@ pub struct Tiering {
     looked: Option<spill::Look>,
     /// Slices in which a look was in vain, one bit each.
     barren: u64,
+    /// Free chunks of all devices when somebody last looked.
+    free_chunks: u32,
     next_scan: Nanos,
 }
 
@@ -88,6 +90,12 @@ impl Tiering {
     pub(crate) fn look_again(&mut self) {
         self.looked = None;
         self.barren = 0;
+    }
+
+    /// Space came free: what was found full need not be.
+    pub(crate) fn space_freed(&mut self) {
+        self.look_again();
+        self.exchange.hope();
     }
 
     /// A spill job that is free.
@@ -182,6 +190,11 @@ impl Table {
             return false;
         }
         self.tiering.hungry = true;
+        let free = self.config.devices.iter().map(|device| sink.chunks(device.id).0).sum();
+        // Any core may have freed some.
+        if std::mem::replace(&mut self.tiering.free_chunks, free) < free {
+            self.tiering.space_freed();
+        }
         self.spill_in(id, sink) || self.spill_on(false, sink) || self.ask_for_space(sink)
     }
 
