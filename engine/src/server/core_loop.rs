@@ -459,13 +459,11 @@ impl CoreLoop {
                 self.shared.drained.fetch_add(1, Ordering::AcqRel);
                 self.stop = Stop::Drained;
             }
-            Stop::Drained => {
-                if self.shared.drained.load(Ordering::Acquire) == self.cores() {
-                    let (waiter, _) = std::sync::mpsc::channel();
-                    let origin = self.origin(waiter);
-                    self.table.flush(None, origin, &mut self.plant);
-                    self.stop = Stop::Flushing;
-                }
+            Stop::Drained if self.shared.drained.load(Ordering::Acquire) == self.cores() => {
+                let (waiter, _) = std::sync::mpsc::channel();
+                let origin = self.origin(waiter);
+                self.table.flush(None, origin, &mut self.plant);
+                self.stop = Stop::Flushing;
             }
             Stop::Flushing if self.waiters.is_empty() => {
                 self.table.checkpoint_all(&mut self.plant);
