@@ -213,13 +213,13 @@ impl Table {
         Wanted::Here
     }
 
-    /// The next checkpoint writes the span's map anew.
+    /// The next checkpoint writes the span's map anew. All its fragments say so: one may be
+    /// dropped before, and the others need the page.
     fn rewrite(&mut self, id: SliceId, span: Span) {
         let slice = self.slice(id);
-        let first = slice.index.seats(span).find_map(|(key, _)| slice.index.find(key));
-        if let Some(at) = first {
-            slice.mark_unsaved(at);
-        }
+        let here: smallvec::SmallVec<[FragRef; 32]> =
+            slice.index.seats(span).filter_map(|(key, _)| slice.index.find(key)).collect();
+        here.into_iter().for_each(|at| slice.mark_unsaved(at));
     }
 
     /// Whoever wanted the span beside clients goes on.
