@@ -86,6 +86,21 @@ statuses! {
     CAPACITY_EXCEEDED = sct::GENERIC, 0x81, "Capacity exceeded.";
     UNRECOVERED_READ = sct::MEDIA, 0x81, "Unrecovered read error.";
     COMPARE_FAILURE = sct::MEDIA, 0x85, "Compare failure.";
+    COMMAND_SEQUENCE = sct::GENERIC, 0x0c, "Command sequence error.";
+    KEEP_ALIVE_EXPIRED = sct::GENERIC, 0x19, "Keep alive timeout expired.";
+    KEEP_ALIVE_INVALID = sct::GENERIC, 0x1a, "Keep alive timeout invalid.";
+    INVALID_QUEUE = sct::COMMAND_SPECIFIC, 0x01, "Invalid queue identifier.";
+    ABORT_LIMIT = sct::COMMAND_SPECIFIC, 0x03, "Abort command limit exceeded.";
+    EVENT_LIMIT = sct::COMMAND_SPECIFIC, 0x05, "Asynchronous event request limit exceeded.";
+    INVALID_LOG_PAGE = sct::COMMAND_SPECIFIC, 0x09, "Invalid log page.";
+    NOT_SAVEABLE = sct::COMMAND_SPECIFIC, 0x0d, "Feature identifier not saveable.";
+    NOT_CHANGEABLE = sct::COMMAND_SPECIFIC, 0x0e, "Feature not changeable.";
+    NOT_BY_NAMESPACE = sct::COMMAND_SPECIFIC, 0x0f, "Feature not namespace specific.";
+    CONNECT_FORMAT = sct::COMMAND_SPECIFIC, 0x80, "Connect: incompatible format.";
+    CONNECT_BUSY = sct::COMMAND_SPECIFIC, 0x81, "Connect: controller busy.";
+    CONNECT_PARAMETERS = sct::COMMAND_SPECIFIC, 0x82, "Connect: invalid parameters.";
+    CONNECT_HOST = sct::COMMAND_SPECIFIC, 0x84, "Connect: invalid host.";
+    AUTHENTICATION_REQUIRED = sct::COMMAND_SPECIFIC, 0x91, "Authentication required.";
     ANA_INACCESSIBLE = sct::PATH, 0x02, "Asymmetric access inaccessible.";
 }
 

@@ -8,7 +8,15 @@
 #![forbid(unsafe_code)]
 
 pub mod code;
+pub mod discovery;
 pub mod entry;
+pub mod fabrics;
+pub mod feature;
+pub mod identify;
+pub mod log;
+pub mod nqn;
+pub mod property;
 
 pub use code::Status;
 pub use entry::{CompletionEntry, SubmissionEntry};
+pub use nqn::Nqn;
