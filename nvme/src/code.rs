@@ -76,14 +76,23 @@ statuses! {
     SUCCESS = sct::GENERIC, 0x00, "Successful completion.";
     INVALID_OPCODE = sct::GENERIC, 0x01, "Invalid command opcode.";
     INVALID_FIELD = sct::GENERIC, 0x02, "Invalid field in command.";
+    CID_CONFLICT = sct::GENERIC, 0x03, "Command ID conflict.";
     DATA_TRANSFER_ERROR = sct::GENERIC, 0x04, "Data transfer error.";
     INTERNAL = sct::GENERIC, 0x06, "Internal error.";
+    ABORTED_SQ_DELETION = sct::GENERIC, 0x08, "Command aborted due to SQ deletion.";
+    ABORTED_FAILED_FUSED = sct::GENERIC, 0x09, "Command aborted due to failed fused command.";
+    ABORTED_MISSING_FUSED = sct::GENERIC, 0x0a, "Command aborted due to missing fused command.";
     INVALID_NAMESPACE = sct::GENERIC, 0x0b, "Invalid namespace or format.";
     SGL_LENGTH_INVALID = sct::GENERIC, 0x0f, "Data SGL length invalid.";
     SGL_TYPE_INVALID = sct::GENERIC, 0x11, "SGL descriptor type invalid.";
+    ATOMIC_WRITE_UNIT_EXCEEDED = sct::GENERIC, 0x14, "Atomic write unit exceeded.";
+    SGL_OFFSET_INVALID = sct::GENERIC, 0x16, "SGL offset invalid.";
     WRITE_PROTECTED = sct::GENERIC, 0x20, "Namespace is write protected.";
+    TRANSIENT_TRANSPORT_ERROR = sct::GENERIC, 0x22, "Transient transport error: data digests differ.";
     LBA_OUT_OF_RANGE = sct::GENERIC, 0x80, "LBA out of range.";
     CAPACITY_EXCEEDED = sct::GENERIC, 0x81, "Capacity exceeded.";
+    WRITE_TO_READ_ONLY = sct::COMMAND_SPECIFIC, 0x82, "Attempted write to read only range.";
+    WRITE_FAULT = sct::MEDIA, 0x80, "Write fault.";
     UNRECOVERED_READ = sct::MEDIA, 0x81, "Unrecovered read error.";
     COMPARE_FAILURE = sct::MEDIA, 0x85, "Compare failure.";
     COMMAND_SEQUENCE = sct::GENERIC, 0x0c, "Command sequence error.";
@@ -101,7 +110,9 @@ statuses! {
     CONNECT_PARAMETERS = sct::COMMAND_SPECIFIC, 0x82, "Connect: invalid parameters.";
     CONNECT_HOST = sct::COMMAND_SPECIFIC, 0x84, "Connect: invalid host.";
     AUTHENTICATION_REQUIRED = sct::COMMAND_SPECIFIC, 0x91, "Authentication required.";
+    ANA_PERSISTENT_LOSS = sct::PATH, 0x01, "Asymmetric access persistent loss.";
     ANA_INACCESSIBLE = sct::PATH, 0x02, "Asymmetric access inaccessible.";
+    ANA_TRANSITION = sct::PATH, 0x03, "Asymmetric access transition.";
 }
 
 impl Status {

@@ -15,6 +15,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian};
 
 use crate::code::Status;
+use crate::sgl::SglDescriptor;
 
 /// A command on a submission queue (Base 3.3.3.1, figure "Common Command Format").
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -38,6 +39,34 @@ pub struct SubmissionEntry {
     pub cdw10: [little_endian::U32; 6],
 }
 
+/// Place of a command in a fused operation: bits 1:0 of [`SubmissionEntry::flags`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fuse {
+    /// A command of its own.
+    Normal,
+    /// First of two.
+    First,
+    /// Second of two.
+    Second,
+    /// The reserved value.
+    Reserved,
+}
+
+/// A range of a Dataset Management command (NVM 3.2.3, figure "Range Definition").
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct DsmRange {
+    /// Context attributes: hints.
+    pub attributes: little_endian::U32,
+    /// Length in blocks; not counted from zero.
+    pub blocks: little_endian::U32,
+    /// First block.
+    pub start_lba: little_endian::U64,
+}
+
+/// Most ranges of a Dataset Management command: the field has eight bits, counted from zero.
+pub const MAX_DSM_RANGES: usize = 256;
+
 /// A completion (Base 3.3.3.2, figure "Common Completion Queue Entry Layout").
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -56,6 +85,7 @@ pub struct CompletionEntry {
 
 const _: () = assert!(size_of::<SubmissionEntry>() == 64);
 const _: () = assert!(size_of::<CompletionEntry>() == 16);
+const _: () = assert!(size_of::<DsmRange>() == 16);
 
 impl SubmissionEntry {
     /// First block of a read, write, compare, … (NVM 3.2: CDW10 and CDW11).
@@ -71,6 +101,48 @@ impl SubmissionEntry {
     /// Force Unit Access of a read or write (NVM 3.2: CDW12 bit 30).
     pub fn fua(&self) -> bool {
         self.cdw10[2].get() >> 30 & 1 == 1
+    }
+
+    /// Deallocate, of a Write Zeroes: the range need not keep space (NVM 3.2.8: CDW12 bit 25).
+    pub fn deac(&self) -> bool {
+        self.cdw10[2].get() >> 25 & 1 == 1
+    }
+
+    /// Ranges of a Dataset Management; the field counts from zero (NVM 3.2.3: CDW10 bits 7:0).
+    pub fn dsm_ranges(&self) -> usize {
+        usize::from(self.cdw10[0].get().to_le_bytes()[0]) + 1
+    }
+
+    /// Deallocate, of a Dataset Management (NVM 3.2.3: CDW11 bit 2).
+    pub fn dsm_deallocate(&self) -> bool {
+        self.cdw10[1].get() >> 2 & 1 == 1
+    }
+
+    /// Its place in a fused operation.
+    pub fn fuse(&self) -> Fuse {
+        match self.flags & 0b11 {
+            0 => Fuse::Normal,
+            1 => Fuse::First,
+            2 => Fuse::Second,
+            _ => Fuse::Reserved,
+        }
+    }
+
+    /// PSDT says that an SGL transfers the data, and that metadata is contiguous: the only
+    /// value that fabrics use (Base 3.3.3.1).
+    pub fn uses_sgl(&self) -> bool {
+        self.flags >> 6 == 0b01
+    }
+
+    /// The data pointer as an SGL descriptor.
+    pub fn sgl(&self) -> SglDescriptor {
+        zerocopy::transmute!(self.dptr)
+    }
+
+    /// Sets the data pointer and PSDT.
+    pub fn set_sgl(&mut self, sgl: SglDescriptor) {
+        self.dptr = zerocopy::transmute!(sgl);
+        self.flags = self.flags & 0b11 | 0b01 << 6;
     }
 }
 
@@ -113,6 +185,24 @@ mod tests {
         assert_eq!(entry.start_lba(), 0x0102_0304_0506_0708);
         assert_eq!((entry.block_count(), entry.fua()), (8, true));
         assert_eq!(entry.as_bytes(), bytes);
+    }
+
+    #[test]
+    fn flags_and_fields_of_other_commands_decode() {
+        let mut entry = SubmissionEntry::default();
+        entry.set_sgl(SglDescriptor::in_capsule(4096));
+        assert_eq!((entry.flags, entry.fuse(), entry.uses_sgl()), (0x40, Fuse::Normal, true));
+        assert_eq!(entry.as_bytes()[24..40], *SglDescriptor::in_capsule(4096).as_bytes());
+        for (flags, fuse) in [(1, Fuse::First), (0x42, Fuse::Second), (3, Fuse::Reserved)] {
+            entry.flags = flags;
+            assert_eq!(entry.fuse(), fuse);
+            assert_eq!(entry.uses_sgl(), flags == 0x42);
+        }
+        entry.cdw10[0] = 0xffff_ff07.into();
+        entry.cdw10[1] = 0b100.into();
+        entry.cdw10[2] = (1 << 25 | 1).into();
+        assert_eq!((entry.dsm_ranges(), entry.dsm_deallocate()), (8, true));
+        assert_eq!((entry.deac(), entry.fua(), entry.block_count()), (true, false, 2));
     }
 
     #[test]
