@@ -88,9 +88,19 @@ newtype!(
     Generation(u32)
 );
 newtype!(
-    /// A client whose access pattern is its own: a connection's `--vm` name, hashed.
+    /// A client whose access pattern is its own: its name, hashed.
     ClientId(u64)
 );
+
+impl ClientId {
+    /// The identity of a client by its name (a VM, a host's NQN): FNV-1a, stable across restarts.
+    pub fn of(name: &str) -> ClientId {
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        ClientId(hash)
+    }
+}
 
 impl Nanos {
     /// Nanoseconds from `earlier` to `self`; 0 if `earlier` is later.
@@ -154,6 +164,13 @@ mod tests {
     #[test]
     fn crc32c_check_value() {
         assert_eq!(crc32c(b"123456789"), Crc::new(0xe306_9283));
+    }
+
+    #[test]
+    fn client_ids_never_change() {
+        // FNV-1a check values.
+        assert_eq!(ClientId::of("").get(), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(ClientId::of("a").get(), 0xaf63_dc4c_8601_ec8c);
     }
 
     #[test]

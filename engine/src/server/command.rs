@@ -11,7 +11,7 @@ use crate::request::Failure;
 use crate::table::Counters;
 use crate::table::op::Part;
 use crate::target::load::Load;
-use crate::target::nbd::socket::Socket;
+use crate::target::socket::Socket;
 use crate::units::{CoreId, SliceId, VolumeId};
 use crate::volume::Volumes;
 use crate::volume::composer::Message;

@@ -20,7 +20,7 @@ use crate::core::watch::{Interest, Watch, WatchId};
 use crate::table::Table;
 use crate::target::load::Load;
 use crate::target::nbd::server::Server;
-use crate::target::nbd::socket::Socket;
+use crate::target::socket::Socket;
 use crate::units::{BLOCK_BYTES, Nanos, SliceId, VolumeId};
 use crate::volume::composer::{Composer, Message};
 

@@ -14,10 +14,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::handshake::{Handshake, Step, Violation};
 use super::session::Session;
-use super::socket::{Socket, ready};
-use super::stall::Stall;
 use super::{BUFFER_BYTES, RECEIVE_BYTES};
 use crate::request::{Completion, Host};
+use crate::target::socket::{Socket, ready};
+use crate::target::stall::Stall;
 use crate::units::{Nanos, VolumeId};
 
 /// Reads of the socket in one [`Connection::poll`]: others want their turn.
@@ -200,7 +200,7 @@ impl Connection {
     }
 
     /// The client has left its replies unread or a write half sent
-    /// for [`super::STALL_NS`], as seen from calls of about one a second.
+    /// for [`crate::target::STALL_NS`], as seen from calls of about one a second.
     pub fn is_stalled(&mut self, now: Nanos) -> bool {
         let State::Transmitting(session) = &self.state else { return false };
         let unread = self.unread.too_long(session.unread(), now);

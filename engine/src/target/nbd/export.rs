@@ -28,7 +28,7 @@ pub(super) fn find<'a>(
     volumes: &'a [VolumeView],
 ) -> Option<(&'a VolumeView, ClientId)> {
     if let Some(volume) = volumes.iter().find(|v| v.name == name) {
-        return Some((volume, client_id(&volume.name)));
+        return Some((volume, ClientId::of(&volume.name)));
     }
     let (volume, vm) = match name.rsplit_once('@') {
         Some((volume, vm)) if !vm.is_empty() => (volume, Some(vm)),
@@ -39,18 +39,7 @@ pub(super) fn find<'a>(
         ("", [only]) => only,
         _ => volumes.iter().find(|v| v.name == volume)?,
     };
-    Some((volume, client_id(vm.unwrap_or(&volume.name))))
-}
-
-/// The identity of a VM by its name: FNV-1a, stable across restarts.
-///
-/// A connection that names no VM is known by its volume, so that all the
-/// connections of one multi-connection client are one pattern.
-pub fn client_id(vm: &str) -> ClientId {
-    let hash = vm.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    ClientId::new(hash)
+    Some((volume, ClientId::of(vm.unwrap_or(&volume.name))))
 }
 
 /// The transmission flags of a volume.
@@ -107,22 +96,15 @@ mod tests {
     fn names_find_volumes_and_clients() {
         let volumes = [volume(1, "a"), volume(2, "a@b"), volume(3, "c")];
         let got = |name| find(name, &volumes).map(|(v, client)| (v.id.get(), client));
-        assert_eq!(got("a"), Some((1, client_id("a"))));
-        assert_eq!(got("a@b"), Some((2, client_id("a@b"))));
-        assert_eq!(got("a@vm"), Some((1, client_id("vm"))));
-        assert_eq!(got("c@vm"), Some((3, client_id("vm"))));
+        assert_eq!(got("a"), Some((1, ClientId::of("a"))));
+        assert_eq!(got("a@b"), Some((2, ClientId::of("a@b"))));
+        assert_eq!(got("a@vm"), Some((1, ClientId::of("vm"))));
+        assert_eq!(got("c@vm"), Some((3, ClientId::of("vm"))));
         for absent in ["", "@vm", "d", "d@vm", "c@"] {
             assert_eq!(got(absent), None, "{absent:?}");
         }
         let only = [volume(9, "only")];
-        assert_eq!(find("", &only).map(|f| f.1), Some(client_id("only")));
-        assert_eq!(find("@vm", &only).map(|f| f.1), Some(client_id("vm")));
-    }
-
-    #[test]
-    fn client_ids_never_change() {
-        // FNV-1a check values.
-        assert_eq!(client_id("").get(), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(client_id("a").get(), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(find("", &only).map(|f| f.1), Some(ClientId::of("only")));
+        assert_eq!(find("@vm", &only).map(|f| f.1), Some(ClientId::of("vm")));
     }
 }

@@ -3,12 +3,12 @@
 //!
 //! Nothing may panic, and what a connection holds stays bounded.
 
-use super::export::{Export, client_id};
-use super::fake::{Fake, volume};
+use super::export::Export;
 use super::handshake::{Handshake, Step, Violation};
 use super::session::Session;
 use super::{BUFFER_BYTES, RECEIVE_BYTES};
 use crate::request::Host;
+use crate::target::fake::{Fake, volume};
 
 /// A session, its host, and what it has sent.
 pub struct Harness {
@@ -24,7 +24,7 @@ impl Harness {
     /// A session on the first volume of `host`.
     pub fn new(host: Fake, structured: bool) -> Harness {
         let volume = host.volumes()[0].clone();
-        let client = client_id(&volume.name);
+        let client = ClientId::of(&volume.name);
         let export = Export { volume, client, structured, allocation: structured };
         Harness { session: Session::new(3, export, &[]), host, sent: Vec::new() }
     }

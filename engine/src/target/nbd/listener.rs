@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use super::socket::Socket;
+use crate::target::socket::Socket;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]

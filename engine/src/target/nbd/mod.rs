@@ -23,8 +23,6 @@ mod command;
 pub mod connection;
 pub mod export;
 #[cfg(any(test, fuzzing))]
-pub mod fake;
-#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod handshake;
 mod issue;
@@ -33,9 +31,6 @@ mod receive;
 mod reply;
 pub mod server;
 pub mod session;
-mod slots;
-pub mod socket;
-mod stall;
 mod status;
 mod stream;
 pub mod wire;
@@ -46,7 +41,6 @@ mod tests;
 pub use connection::{Connection, Progress};
 pub use listener::{Address, Listener};
 pub use server::Server;
-pub use socket::Socket;
 
 /// Longest read or write of a client.
 pub const MAX_TRANSFER_BYTES: u32 = 32 << 20;
@@ -60,8 +54,6 @@ pub const BUFFER_BYTES: usize = 8 << 20;
 pub const TOTAL_BUFFER_BYTES: usize = 64 << 20;
 /// Bytes that a connection may hold however many there are: any one piece.
 pub const LEAST_BUFFER_BYTES: usize = 256 << 10;
-/// Nanoseconds that a client may leave its replies unread or a write half sent.
-pub const STALL_NS: u64 = 30_000_000_000;
 /// Bytes of a connection's receive buffer.
 const RECEIVE_BYTES: usize = 16 << 10;
 /// Our number for `base:allocation`.

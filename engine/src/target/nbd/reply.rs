@@ -9,10 +9,10 @@ use smallvec::SmallVec;
 use zerocopy::IntoBytes;
 
 use super::command::Failed;
-use super::slots::Queue;
 use super::wire::{self, ChunkHeader, ErrorHead, SimpleReply, chunk};
 use super::{COMMANDS, CONTEXT_ID, PIECES};
 use crate::request::{Buf, Host};
+use crate::target::slots::Queue;
 
 /// Slices handed to one `writev`.
 pub const SEND_SLICES: usize = 128;

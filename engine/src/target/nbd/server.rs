@@ -12,9 +12,9 @@
 //! watches all.
 
 use super::connection::{Connection, Progress};
-use super::socket::Socket;
 use super::{BUFFER_BYTES, LEAST_BUFFER_BYTES, TOTAL_BUFFER_BYTES};
 use crate::request::{Completion, Host};
+use crate::target::socket::Socket;
 use crate::units::Nanos;
 
 /// Nanoseconds that a client may take to negotiate.
@@ -204,7 +204,7 @@ impl Server {
     }
 
     /// Hangs up on clients that take longer than [`NEGOTIATION_NS`] to negotiate,
-    /// or keep replies or a write's data waiting for longer than [`super::STALL_NS`].
+    /// or keep replies or a write's data waiting for longer than [`crate::target::STALL_NS`].
     /// For a timer of about a second.
     pub fn expire(&mut self, now: Nanos, host: &mut impl Host) {
         for conn in 0..u16::try_from(self.entries.len()).expect("made from a u16") {

@@ -26,10 +26,10 @@ use super::command::{Command, Failed, Kind};
 use super::export::Export;
 use super::receive::Receiver;
 use super::reply::{Body, Head, Output, Reply, SEND_SLICES};
-use super::slots::{Queue, Slots};
 use super::stream::Stream;
 use super::{BUFFER_BYTES, COMMANDS, LEAST_BUFFER_BYTES, PIECES};
 use crate::request::{Buf, Completion, Host};
+use crate::target::slots::{Queue, Slots};
 use crate::units::BLOCK_BYTES;
 
 /// One engine request.

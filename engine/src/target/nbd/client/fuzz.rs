@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 
 use super::decode::{Decoder, MESSAGE_BYTES, Taken};
 use super::{Client, Part, RequestError};
-use crate::target::nbd::socket::Socket;
 use crate::target::nbd::wire::ChunkHeader;
+use crate::target::socket::Socket;
 
 /// What a peer that is no server of ours sends: the first byte chooses between the
 /// negotiation and replies, and how replies are cut.

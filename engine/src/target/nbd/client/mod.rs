@@ -22,8 +22,8 @@ use std::time::Duration;
 pub use pipeline::{Done, Extent, Part, Receiver, Sender};
 pub use uri::{Transport, Uri, UriError};
 
-use super::socket::Socket;
 use super::wire::{self, Errno, export_flag};
+use crate::target::socket::Socket;
 
 /// Longest wait for a TCP connection, and for each message of a negotiation.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,11 +6,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Error, Info, reply_name};
 use crate::target::nbd::MAX_TRANSFER_BYTES;
-use crate::target::nbd::socket::Socket;
 use crate::target::nbd::wire::{
     self, Greeting, InfoBlockSize, InfoExport, OptionHeader, OptionReply, handshake_flag, info,
     option, reply,
 };
+use crate::target::socket::Socket;
 
 /// Longest reply that a server may send to an option.
 const REPLY_BYTES: u32 = 64 << 10;

@@ -7,8 +7,8 @@ use zerocopy::IntoBytes;
 
 use super::decode::{Decoder, Taken};
 use super::{Error, RequestError};
-use crate::target::nbd::socket::{Socket, ready};
 use crate::target::nbd::wire::{self, RequestHeader, command, command_flag};
+use crate::target::socket::{Socket, ready};
 
 /// Bytes received at once, and of the longest [`Part::Data`].
 const BUFFER_BYTES: usize = 256 << 10;

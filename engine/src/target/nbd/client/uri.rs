@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::{Error, PATIENCE};
-use crate::target::nbd::socket::Socket;
 use crate::target::nbd::wire;
+use crate::target::socket::Socket;
 
 /// How to reach a server.
 #[derive(Clone, Debug, PartialEq, Eq)]

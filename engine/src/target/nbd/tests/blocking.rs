@@ -5,13 +5,13 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use super::super::client::{Client, Error, Part, Transport};
-use super::super::fake::{Fake, Fault, volume};
 use super::super::handshake::Handshake;
 use super::super::server::{NEGOTIATION_NS, Server, TooMany};
-use super::super::socket::Socket;
 use super::super::wire::{Errno, STATE_HOLE, STATE_ZERO, command};
 use super::{Served, pattern};
 use crate::request::{Failure, Op};
+use crate::target::fake::{Fake, Fault, volume};
+use crate::target::socket::Socket;
 use crate::units::Nanos;
 
 const SIZE: u64 = 64 << 20;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::super::fake::Fault;
 use super::super::fuzz::Harness;
 use super::super::wire::{Errno, command, command_flag};
 use super::messages::answers;
 use super::session::{SIZE, WINDOW, harness, one, read};
 use super::{pattern, request};
 use crate::request::{Failure, Op};
+use crate::target::fake::Fault;
 use crate::units::WINDOW_BYTES;
 
 #[test]

@@ -2,11 +2,10 @@
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::super::export::client_id;
-use super::super::fake::volume;
 use super::super::handshake::{Handshake, OPTION_BYTES, Step, Violation};
 use super::super::wire::{self, OptionHeader, OptionReply, export_flag, info, option, reply};
 use crate::request::VolumeView;
+use crate::target::fake::volume;
 
 struct Peer {
     handshake: Handshake,
@@ -107,7 +106,7 @@ fn export_name_has_a_reply_of_134_or_10_bytes() {
         let message = message(option::EXPORT_NAME, b"a@vm");
         let (_, step) = peer.handshake.step(&message, &peer.volumes, false, &mut out).unwrap();
         let Step::Ready(export) = step else { panic!("{step:?}") };
-        assert_eq!((export.volume.id.get(), export.client), (7, client_id("vm")));
+        assert_eq!((export.volume.id.get(), export.client), (7, ClientId::of("vm")));
         assert!(!export.structured && !export.allocation);
         assert_eq!(out.len(), bytes);
         assert_eq!(out[..8], (1u64 << 30).to_be_bytes());
@@ -196,7 +195,7 @@ fn go_tells_of_the_export_and_begins_transmission() {
             Step::Ready(export) => {
                 assert_eq!(option, option::GO);
                 assert!(export.structured && !export.allocation && export.volume.read_only);
-                assert_eq!(export.client, client_id("vm"));
+                assert_eq!(export.client, ClientId::of("vm"));
             }
             step => panic!("{step:?}"),
         }

@@ -10,10 +10,10 @@ mod stuck;
 mod tools;
 
 use super::client;
-use super::fake::Fake;
 use super::listener::{Address, Listener};
 use super::server::Server;
 use super::wire::RequestHeader;
+use crate::target::fake::Fake;
 use crate::units::Nanos;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

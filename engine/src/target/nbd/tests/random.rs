@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::fake::{Fake, volume};
 use super::super::fuzz::{Harness, nbd_negotiation, nbd_requests};
 use super::super::wire::{self, Errno, command, command_flag};
 use super::messages::answers;
 use super::{pattern, request};
+use crate::target::fake::{Fake, volume};
 use crate::units::VolumeId;
 
 /// Writes go to slots above this, one each; reads below it.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::super::MAX_TRANSFER_BYTES;
-use super::super::fake::{Fake, volume};
 use super::super::fuzz::Harness;
 use super::super::handshake::Violation;
 use super::super::wire::{Errno, command, command_flag};
 use super::messages::{Answer, answers};
 use super::{pattern, request};
 use crate::request::{Host, Op};
+use crate::target::fake::{Fake, volume};
 use crate::units::{BLOCK_BYTES, SEGMENT_BYTES, VolumeId, WINDOW_BYTES};
 
 pub(super) const SIZE: u64 = 40 << 20;

@@ -6,12 +6,13 @@ use std::os::unix::net::UnixStream;
 use zerocopy::IntoBytes;
 
 use super::super::connection::{Connection, Progress};
-use super::super::fake::{Fake, volume};
 use super::super::server::{HOT_NS, Server};
-use super::super::socket::Socket;
 use super::super::wire::{self, OptionHeader, command, handshake_flag, option};
-use super::super::{LEAST_BUFFER_BYTES, STALL_NS, TOTAL_BUFFER_BYTES};
+use super::super::{LEAST_BUFFER_BYTES, TOTAL_BUFFER_BYTES};
 use super::request;
+use crate::target::STALL_NS;
+use crate::target::fake::{Fake, volume};
+use crate::target::socket::Socket;
 use crate::units::Nanos;
 
 const MIB: u32 = 1 << 20;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::super::client::Client;
-use super::super::fake::{Fake, volume};
 use super::{Served, pattern};
+use crate::target::fake::{Fake, volume};
 
 const SIZE: u64 = 64 << 20;
 

@@ -6,30 +6,30 @@
 use std::collections::VecDeque;
 
 /// A pool of `T`, each under a small number while it lives.
-pub(super) struct Slots<T> {
+pub(in crate::target) struct Slots<T> {
     entries: Vec<Option<T>>,
     vacant: Vec<u16>,
 }
 
 impl<T> Slots<T> {
-    pub(super) fn new(capacity: u16) -> Self {
+    pub(in crate::target) fn new(capacity: u16) -> Self {
         Self {
             entries: (0..capacity).map(|_| None).collect(),
             vacant: (0..capacity).rev().collect(),
         }
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::target) fn is_full(&self) -> bool {
         self.vacant.is_empty()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::target) fn is_empty(&self) -> bool {
         self.vacant.len() == self.entries.len()
     }
 
     /// # Panics
     /// If the pool is full.
-    pub(super) fn insert(&mut self, value: T) -> u16 {
+    pub(in crate::target) fn insert(&mut self, value: T) -> u16 {
         let index = self.vacant.pop().expect("room was asked for");
         let old = self.entries[usize::from(index)].replace(value);
         assert!(old.is_none(), "a vacant slot is empty");
@@ -38,7 +38,7 @@ impl<T> Slots<T> {
 
     /// # Panics
     /// If nothing lives under `index`.
-    pub(super) fn remove(&mut self, index: u16) -> T {
+    pub(in crate::target) fn remove(&mut self, index: u16) -> T {
         let value = self.entries[usize::from(index)].take().expect("a live slot");
         self.vacant.push(index);
         value
@@ -46,57 +46,57 @@ impl<T> Slots<T> {
 
     /// # Panics
     /// If nothing lives under `index`.
-    pub(super) fn get(&self, index: u16) -> &T {
+    pub(in crate::target) fn get(&self, index: u16) -> &T {
         self.entries[usize::from(index)].as_ref().expect("a live slot")
     }
 
     /// # Panics
     /// If nothing lives under `index`.
-    pub(super) fn get_mut(&mut self, index: u16) -> &mut T {
+    pub(in crate::target) fn get_mut(&mut self, index: u16) -> &mut T {
         self.entries[usize::from(index)].as_mut().expect("a live slot")
     }
 
     /// The numbers that could be live.
-    pub(super) fn indices(&self) -> std::ops::Range<u16> {
+    pub(in crate::target) fn indices(&self) -> std::ops::Range<u16> {
         0..u16::try_from(self.entries.len()).expect("made from a u16")
     }
 
-    pub(super) fn contains(&self, index: u16) -> bool {
+    pub(in crate::target) fn contains(&self, index: u16) -> bool {
         self.entries.get(usize::from(index)).is_some_and(Option::is_some)
     }
 }
 
 /// A queue of bounded length.
-pub(super) struct Queue<T> {
+pub(in crate::target) struct Queue<T> {
     items: VecDeque<T>,
     capacity: usize,
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(in crate::target) fn new(capacity: usize) -> Self {
         Self { items: VecDeque::with_capacity(capacity), capacity }
     }
 
     /// # Panics
     /// If the queue is full.
-    pub(super) fn push(&mut self, item: T) {
+    pub(in crate::target) fn push(&mut self, item: T) {
         assert!(self.items.len() < self.capacity, "a queue holds all that its slots can produce");
         self.items.push_back(item);
     }
 
-    pub(super) fn pop(&mut self) -> Option<T> {
+    pub(in crate::target) fn pop(&mut self) -> Option<T> {
         self.items.pop_front()
     }
 
-    pub(super) fn front(&self) -> Option<&T> {
+    pub(in crate::target) fn front(&self) -> Option<&T> {
         self.items.front()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(in crate::target) fn iter(&self) -> impl Iterator<Item = &T> {
         self.items.iter()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::target) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 }

@@ -84,7 +84,7 @@ impl AsFd for Socket {
 }
 
 /// `None` if the call would have blocked.
-pub(super) fn ready(result: io::Result<usize>) -> io::Result<Option<usize>> {
+pub(in crate::target) fn ready(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
         Ok(n) => Ok(Some(n)),
         Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {

@@ -7,7 +7,7 @@ use crate::units::Nanos;
 
 /// Watches one direction of a connection.
 #[derive(Debug, Default)]
-pub(super) struct Stall {
+pub(in crate::target) struct Stall {
     /// Bytes moved by then, and when that was first seen.
     seen: Option<(u64, Nanos)>,
 }
@@ -15,7 +15,7 @@ pub(super) struct Stall {
 impl Stall {
     /// Takes the count of bytes moved so far, `None` while nothing is pending;
     /// true once it has stood still for longer than [`STALL_NS`].
-    pub(super) fn too_long(&mut self, moved: Option<u64>, now: Nanos) -> bool {
+    pub(in crate::target) fn too_long(&mut self, moved: Option<u64>, now: Nanos) -> bool {
         let since = match (self.seen, moved) {
             (Some((seen, since)), Some(moved)) if seen == moved => since,
             _ => now,
