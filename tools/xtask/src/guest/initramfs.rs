@@ -4,17 +4,22 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use super::cpio::Archive;
-use super::{Failure, Kit, output};
+use super::packages::{Kernel, Programs, libraries};
+use super::{Failure, Kit};
 
 /// What a guest contains and does.
 pub struct Contents<'a> {
-    /// Kernel modules loaded before the script, with what they need.
+    /// What the guest boots.
+    pub kernel: &'a Kernel,
+    /// Kernel modules loaded before the script, with what they need; those that the kernel
+    /// has built in may be among them.
     pub modules: &'a [&'a str],
     /// Programs of this machine, put into `/bin` with the libraries they link to.
     pub programs: &'a [&'a Path],
+    /// Programs of packages, put there likewise.
+    pub packaged: Option<(&'a Programs, &'a [&'a str])>,
     /// Other files: path and contents.
     pub files: &'a [(&'a str, &'a str)],
     /// Shell commands, run in `/out`; the first that fails ends them. What is in `/out` then
@@ -39,25 +44,41 @@ pub fn build(kit: &Kit, contents: &Contents<'_>) -> Result<Vec<u8>, Failure> {
     for program in contents.programs {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         add(&mut archive, &format!("bin/{name}"), program)?;
-        for library in libraries(program)? {
-            add(&mut archive, &library, Path::new(&library))?;
+        for (library, from) in libraries(program, None)? {
+            add(&mut archive, &library, &from)?;
+        }
+    }
+    if let Some((packaged, names)) = contents.packaged {
+        for name in names {
+            let program = packaged.find(name)?;
+            add(&mut archive, &format!("bin/{name}"), &program)?;
+            for (library, from) in packaged.libraries(&program)? {
+                add(&mut archive, &library, &from)?;
+            }
         }
     }
     for (path, text) in contents.files {
         archive.file(path, text.as_bytes());
     }
-    if !contents.modules.is_empty() {
-        add_modules(&mut archive, kit, contents.modules)?;
+    let modules = loadable(contents);
+    if !modules.is_empty() {
+        add_modules(&mut archive, contents.kernel, &modules)?;
     }
     archive.file("script", contents.script.as_bytes());
     archive.file("init", init(contents).as_bytes());
     Ok(archive.finish())
 }
 
+/// The modules that the kernel does not have already.
+fn loadable<'a>(contents: &Contents<'a>) -> Vec<&'a str> {
+    let built_in = |name: &&&str| contents.kernel.has_built_in(name);
+    contents.modules.iter().filter(|name| !built_in(name)).copied().collect()
+}
+
 /// The first process: everything that all guests have in common.
 fn init(contents: &Contents<'_>) -> String {
     let load: String =
-        contents.modules.iter().map(|name| format!("modprobe {name} || exit 1\n")).collect();
+        loadable(contents).iter().map(|name| format!("modprobe {name} || exit 1\n")).collect();
     let (results, seconds) = (contents.results, contents.seconds);
     format!(
         "#!/bin/busybox sh
@@ -80,24 +101,14 @@ reboot -f
     )
 }
 
-/// The shared libraries of a program, by absolute path.
-fn libraries(program: &Path) -> Result<Vec<String>, Failure> {
-    let text = output(Command::new("ldd").arg(program))?;
-    let path = |line: &str| {
-        let word = line.split_whitespace().find(|word| word.starts_with('/'));
-        word.map(str::to_owned)
-    };
-    Ok(text.lines().filter_map(path).collect())
-}
-
 /// Adds modules and all that they depend on, with the map that modprobe reads.
-fn add_modules(archive: &mut Archive, kit: &Kit, names: &[&str]) -> Result<(), Failure> {
-    let map = kit.modules.join("modules.dep");
+fn add_modules(archive: &mut Archive, kernel: &Kernel, names: &[&str]) -> Result<(), Failure> {
+    let map = kernel.modules.join("modules.dep");
     let text = fs::read_to_string(&map).map_err(Failure::at(map.display()))?;
     let lines = text.lines().filter_map(|line| line.split_once(':'));
     let all: Vec<(&str, Vec<&str>)> =
         lines.map(|(path, needs)| (path, needs.split_whitespace().collect())).collect();
-    let version = kit.modules.file_name().unwrap_or_default().to_string_lossy();
+    let version = kernel.modules.file_name().unwrap_or_default().to_string_lossy();
     let mut wanted = BTreeSet::new();
     for name in names {
         let stem = |path: &str| {
@@ -111,7 +122,7 @@ fn add_modules(archive: &mut Archive, kit: &Kit, names: &[&str]) -> Result<(), F
     }
     let directory = format!("lib/modules/{version}");
     for path in wanted {
-        let from = kit.modules.join(path);
+        let from = kernel.modules.join(path);
         archive.copy(&format!("{directory}/{path}"), &from).map_err(Failure::at(from.display()))?;
     }
     archive.file(&format!("{directory}/modules.dep"), text.as_bytes());

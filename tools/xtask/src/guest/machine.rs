@@ -9,10 +9,34 @@ use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::packages::Kernel;
 use super::{Failure, Kit, output};
 
 const RESULTS_BYTES: u64 = 512 << 20;
 const PRINTED_LINES: usize = 40;
+/// Between two looks at a guest.
+const STEP: Duration = Duration::from_millis(20);
+/// This machine, for a guest with a network card (QEMU's user networking, 10.0.2.0/24).
+pub const GATEWAY: &str = "10.0.2.2";
+
+/// What a guest's watcher wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// The guest runs on.
+    GoOn,
+    /// The guest stands still for so long; its connections stay open.
+    Freeze(Duration),
+    /// The guest vanishes, as if its power were cut.
+    PullThePlug,
+}
+
+/// How a guest ended.
+pub enum Ended {
+    /// By itself; what was in its `/out` is in this directory.
+    Done(PathBuf),
+    /// Its watcher pulled the plug.
+    Unplugged,
+}
 
 /// A disk of the guest.
 pub struct Disk {
@@ -32,6 +56,8 @@ pub struct Machine<'a> {
     pub queues: u32,
     /// `/dev/nvme0n1`, `/dev/nvme0n2` …
     pub disks: Vec<Disk>,
+    /// A network card, `eth0`: the guest reaches this machine's loopback at [`GATEWAY`].
+    pub network: bool,
     /// After which it has hung.
     pub limit: Duration,
 }
@@ -46,17 +72,53 @@ impl Machine<'_> {
     ///
     /// # Errors
     /// If the guest hangs, leaves nothing, or its script failed.
-    pub fn run(&self, kit: &Kit, initramfs: &[u8]) -> Result<PathBuf, Failure> {
+    pub fn run(&self, kit: &Kit, kernel: &Kernel, initramfs: &[u8]) -> Result<PathBuf, Failure> {
+        match self.run_watched(kit, kernel, initramfs, &mut || Ok(Watch::GoOn))? {
+            Ended::Done(out) => Ok(out),
+            Ended::Unplugged => unreachable!("nobody pulls the plug"),
+        }
+    }
+
+    /// Runs the machine, and asks `watch` many times a second.
+    ///
+    /// # Errors
+    /// As [`Machine::run`], and if the watcher fails.
+    pub fn run_watched(
+        &self,
+        kit: &Kit,
+        kernel: &Kernel,
+        initramfs: &[u8],
+        watch: &mut dyn FnMut() -> Result<Watch, Failure>,
+    ) -> Result<Ended, Failure> {
         let _ = fs::remove_dir_all(self.dir);
         let out = self.dir.join("out");
         fs::create_dir_all(&out).map_err(Failure::at(out.display()))?;
         let initrd = self.dir.join("initrd");
         fs::write(&initrd, initramfs).map_err(Failure::at(initrd.display()))?;
+        let mut qemu = self.command(kit, kernel)?;
+        let child = qemu.spawn().map_err(Failure::at("qemu"))?;
+        let Some(ended) = self.wait(child, watch)? else { return Ok(Ended::Unplugged) };
+        let results = self.dir.join(format!("disk{}", self.disks.len()));
+        // Without an archive tar fails: the guest ended before it had results.
+        output(Command::new("tar").arg("xf").arg(results).arg("-C").arg(&out))
+            .map_err(|Failure(why)| Failure(format!("{ended}: {why}\n{}", self.console())))?;
+        let status = fs::read_to_string(out.join("status")).unwrap_or_default();
+        if status.trim() != "0" {
+            let printed = last_lines(&out.join("printed"));
+            let why = format!("the guest's script ended with {}\n{printed}\n", status.trim());
+            return Err(Failure(why + &self.console()));
+        }
+        Ok(Ended::Done(out))
+    }
+
+    /// QEMU with all devices; makes the disks.
+    fn command(&self, kit: &Kit, kernel: &Kernel) -> Result<Command, Failure> {
         let mut command = kit.qemu();
         command.current_dir(self.dir).args(["-machine", "q35", "-accel", "tcg,thread=multi"]);
         command.args(["-cpu", "max", "-smp", "2", "-m", &self.memory_mib.to_string()]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        command.args(["-serial", "file:console", "-initrd", "initrd", "-kernel"]).arg(&kit.kernel);
+        command.args(["-serial", "file:console", "-initrd", "initrd", "-kernel"]);
+        command.arg(&kernel.image);
         // On a busy machine emulated time stands still for longer than the kernel's check of
         // its timer allows.
         let append = "console=ttyS0 panic=-1 quiet tsc=reliable no_timer_check";
@@ -68,18 +130,11 @@ impl Machine<'_> {
             self.attach(&mut command, index, disk.bytes, disk.log.as_deref())?;
         }
         self.attach(&mut command, self.disks.len(), RESULTS_BYTES, None)?;
-        let ended = self.wait(command.spawn().map_err(Failure::at("qemu"))?)?;
-        let results = self.dir.join(format!("disk{}", self.disks.len()));
-        // Without an archive tar fails: the guest ended before it had results.
-        output(Command::new("tar").arg("xf").arg(results).arg("-C").arg(&out))
-            .map_err(|Failure(why)| Failure(format!("{ended}: {why}\n{}", self.console())))?;
-        let status = fs::read_to_string(out.join("status")).unwrap_or_default();
-        if status.trim() != "0" {
-            let printed = fs::read_to_string(out.join("printed")).unwrap_or_default();
-            let why = format!("the guest's script ended with {}\n{printed}", status.trim());
-            return Err(Failure(why + &self.console()));
+        if self.network {
+            command.args(["-netdev", "user,id=net"]);
+            command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
         }
-        Ok(out)
+        Ok(command)
     }
 
     /// Makes a disk and adds it as the next namespace, with 4 KiB blocks. What the guest
@@ -115,26 +170,53 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn wait(&self, mut qemu: Child) -> Result<ExitStatus, Failure> {
+    /// QEMU's end; `None` if the watcher pulled the plug.
+    fn wait(
+        &self,
+        mut qemu: Child,
+        watch: &mut dyn FnMut() -> Result<Watch, Failure>,
+    ) -> Result<Option<ExitStatus>, Failure> {
         let limit = Instant::now() + self.limit;
         loop {
             if let Some(status) = qemu.try_wait().map_err(Failure::at("qemu"))? {
-                return Ok(status);
+                return Ok(Some(status));
             }
-            if Instant::now() > limit {
-                let _ = qemu.kill().and_then(|()| qemu.wait());
-                let why = format!("the guest hangs after {:?}\n{}", self.limit, self.console());
-                return Err(Failure(why));
+            let watched = watch();
+            if let Ok(Watch::Freeze(length)) = watched {
+                signal(&qemu, "STOP")?;
+                thread::sleep(length);
+                signal(&qemu, "CONT")?;
             }
-            thread::sleep(Duration::from_millis(50));
+            let goes_on = matches!(watched, Ok(Watch::GoOn | Watch::Freeze(_)));
+            if goes_on && Instant::now() < limit {
+                thread::sleep(STEP);
+                continue;
+            }
+            let _ = qemu.kill().and_then(|()| qemu.wait());
+            if watched? == Watch::PullThePlug {
+                return Ok(None);
+            }
+            let why = format!("the guest hangs after {:?}\n{}", self.limit, self.console());
+            return Err(Failure(why));
         }
     }
 
     /// The last lines of the guest's console.
     fn console(&self) -> String {
-        let bytes = fs::read(self.dir.join("console")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(PRINTED_LINES)..].join("\n")
+        last_lines(&self.dir.join("console"))
     }
+}
+
+/// Sends a signal to a process that has not been waited for.
+pub fn signal(process: &Child, name: &str) -> Result<String, Failure> {
+    // The shell's own: the program is in a package of its own.
+    output(Command::new("sh").arg("-c").arg(format!("kill -{name} {}", process.id())))
+}
+
+/// The end of a text.
+fn last_lines(path: &Path) -> String {
+    let bytes = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(PRINTED_LINES)..].join("\n")
 }

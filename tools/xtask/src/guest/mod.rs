@@ -4,6 +4,7 @@
 //! judges what came out. The rig fetches QEMU and a kernel from Debian where
 //! they are absent ([`packages`]), builds the guest's file system ([`initramfs`])
 //! and runs the machine ([`machine`]). Emulation alone (TCG): no KVM is needed.
+//! A guest with a network card reaches a server beside it ([`served`]).
 //!
 //! What the guest leaves comes back on a disk of its own as a tar archive with
 //! the file `status`. QEMU's exit status says nothing: it is 0 after a panic.
@@ -11,9 +12,11 @@
 mod cpio;
 mod initramfs;
 mod machine;
+mod nvmf;
 mod packages;
 mod power_cut;
 mod self_test;
+mod served;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,8 +43,16 @@ pub enum Action {
 impl Action {
     /// The share of `cargo xtask test`: the rig itself, and a few cuts of a short load.
     pub fn short() -> Action {
-        let options = Options { replays: 20, seeds: vec![1], seconds: 30, tessera: None };
-        Action::Run { names: vec!["self-test".into(), "power-cut".into()], options }
+        let options = Options {
+            replays: 20,
+            seeds: vec![1],
+            seconds: 30,
+            kernels: vec!["6.1".into()],
+            bless: false,
+            tessera: None,
+        };
+        let names = ["self-test", "power-cut"];
+        Action::Run { names: names.map(str::to_owned).into(), options }
     }
 }
 
@@ -57,6 +68,12 @@ pub struct Options {
     /// Length of the load in each of them
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
+    /// Kernels of the guests that attach volumes over NVMe/TCP
+    #[arg(long, value_delimiter = ',', default_values = ["6.1", "6.12"])]
+    pub kernels: Vec<String>,
+    /// Rewrite the golden texts of the scenarios that have some
+    #[arg(long)]
+    pub bless: bool,
     /// Serve with this program instead of a fresh build
     #[arg(long)]
     pub tessera: Option<PathBuf>,
@@ -72,6 +89,21 @@ pub struct Rig<'a> {
     pub options: &'a Options,
 }
 
+impl Rig<'_> {
+    /// The server to test: the one that is named, or a fresh build.
+    fn tessera(&self) -> Result<PathBuf, Failure> {
+        if let Some(named) = &self.options.tessera {
+            return named.canonicalize().map_err(Failure::at(named.display()));
+        }
+        let build = ["build", "--profile", "ci", "-p", "tools", "--bin", "tessera"];
+        if crate::steps::run(crate::cargo(&build)) {
+            Ok(crate::tessera())
+        } else {
+            Err(Failure("the server does not build".into()))
+        }
+    }
+}
+
 /// A test in a guest.
 struct Scenario {
     name: &'static str,
@@ -80,7 +112,7 @@ struct Scenario {
     run: fn(&Rig<'_>) -> Result<(), Failure>,
 }
 
-const SCENARIOS: [Scenario; 2] = [
+const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "self-test",
         what: "the rig: modules load, failures, hangs and panics of a guest are failures",
@@ -90,6 +122,41 @@ const SCENARIOS: [Scenario; 2] = [
         name: "power-cut",
         what: "power cuts of a served pool on NVMe devices with volatile write caches",
         run: power_cut::run,
+    },
+    Scenario {
+        name: "nvmf-basic",
+        what: "discovery, several queues, digests, verified data, disconnecting and reconnecting",
+        run: nvmf::basic::scenario,
+    },
+    Scenario {
+        name: "nvmf-fs",
+        what: "ext4 and XFS on a volume, discard, write zeroes",
+        run: nvmf::filesystem::scenario,
+    },
+    Scenario {
+        name: "nvmf-cli",
+        what: "what nvme-cli prints, against golden texts",
+        run: nvmf::cli::scenario,
+    },
+    Scenario {
+        name: "nvmf-change",
+        what: "size, namespaces, ANA states and allowed hosts change; hosts are refused",
+        run: nvmf::change::scenario,
+    },
+    Scenario {
+        name: "nvmf-kill",
+        what: "the server killed ten times under verified writes; the host reconnects",
+        run: nvmf::kill::scenario,
+    },
+    Scenario {
+        name: "nvmf-keepalive",
+        what: "server and host fall silent, a host vanishes",
+        run: nvmf::keepalive::scenario,
+    },
+    Scenario {
+        name: "nvmf-blktests",
+        what: "the nvme group of blktests, written anew",
+        run: nvmf::blktests::scenario,
     },
 ];
 
@@ -121,7 +188,7 @@ pub fn act(action: &Action) -> End {
         Action::List => {
             SCENARIOS
                 .iter()
-                .for_each(|scenario| println!("{:<12} {}", scenario.name, scenario.what));
+                .for_each(|scenario| println!("{:<14} {}", scenario.name, scenario.what));
             End::Passed
         }
         Action::Run { names, options } => run(names, options),

@@ -91,6 +91,7 @@ fn record(rig: &Rig<'_>, programs: &Programs, seed: u64) -> Result<PathBuf, Fail
         // flushes of one device apart.
         queues: 1,
         disks: DEVICES.iter().enumerate().map(disk).collect(),
+        network: false,
         limit: 3 * length + SLACK,
     };
     let script = format!(
@@ -110,14 +111,16 @@ cat $trace/trace > /out/trace
     );
     let toml = pool(|index| format!("/dev/nvme0n{}", index + 1), false);
     let contents = Contents {
+        kernel: &rig.kit.kernel,
         modules: &[],
         programs: &[&programs.tessera, &programs.power],
+        packaged: None,
         files: &[("data/tessera.toml", &toml)],
         script: &script,
         seconds: (machine.limit - SLACK / 2).as_secs(),
         results: &machine.results(),
     };
-    let out = machine.run(rig.kit, &build(rig.kit, &contents)?)?;
+    let out = machine.run(rig.kit, contents.kernel, &build(rig.kit, &contents)?)?;
     print!("{}", fs::read_to_string(out.join("printed")).unwrap_or_default());
     let (from, to) = (out.join("trace"), machine.dir.join("trace"));
     fs::rename(&from, &to).map_err(Failure::at(from.display()))?;

@@ -17,7 +17,7 @@ const SECONDS: u64 = 20;
 pub fn run(rig: &Rig<'_>) -> Result<(), Failure> {
     let loaded = "lsmod | grep -q ^nvme_tcp && grep -q 0000:00 /sys/class/nvme/nvme0/address
 uname -r > release";
-    let version = rig.kit.modules.file_name().unwrap_or_default().to_string_lossy();
+    let version = rig.kit.kernel.modules.file_name().unwrap_or_default().to_string_lossy();
     let released = boot(rig, loaded)?;
     if released.trim() != version {
         return Err(Failure(format!("the guest runs {released}, not {version}")));
@@ -43,16 +43,19 @@ fn boot(rig: &Rig<'_>, script: &str) -> Result<String, Failure> {
         memory_mib: MEMORY_MIB,
         queues: 2,
         disks: Vec::new(),
+        network: false,
         limit: LIMIT,
     };
     let contents = Contents {
+        kernel: &rig.kit.kernel,
         modules: &["nvme-tcp"],
         programs: &[],
+        packaged: None,
         files: &[],
         script,
         seconds: SECONDS,
         results: &machine.results(),
     };
-    let out = machine.run(rig.kit, &build(rig.kit, &contents)?)?;
+    let out = machine.run(rig.kit, contents.kernel, &build(rig.kit, &contents)?)?;
     fs::read_to_string(out.join("release")).map_err(Failure::at("release"))
 }

@@ -1,0 +1,218 @@
+//! The Linux kernel's NVMe/TCP host and nvme-cli in a guest against a server on this machine.
+//!
+//! Each scenario is a shell script for the guest ([`Test`]) that fails where the host or the
+//! tool does not see what it should. Judged besides: the guest's kernel has logged nothing
+//! but what the scenario expects, the server has logged no error, ends well and leaves a
+//! sound pool.
+
+pub mod basic;
+pub mod blktests;
+pub mod change;
+pub mod cli;
+pub mod filesystem;
+mod golden;
+pub mod keepalive;
+pub mod kill;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::initramfs::{Contents, build};
+use super::machine::{Ended, GATEWAY, Machine};
+use super::packages::Kernel;
+use super::served::Served;
+use super::{Failure, Rig};
+
+const MEMORY_MIB: u32 = 1024;
+const PACKAGES: [&str; 5] = ["nvme-cli", "fio", "e2fsprogs", "xfsprogs", "util-linux"];
+const PROGRAMS: [&str; 9] = [
+    "nvme",
+    "fio",
+    "mkfs.ext4",
+    "e2fsck",
+    "mkfs.xfs",
+    "xfs_repair",
+    "blkdiscard",
+    "blockdev",
+    "fstrim",
+];
+const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "nvme_tcp", "xfs"];
+/// Who the guest says it is; newer kernels want both to be of one host.
+pub const HOST_ID: &str = "6d9a3f7e-52c1-4b0e-9a44-0c1de3f0b7a2";
+/// What every script begins with.
+const PRELUDE: &str = include_str!("prelude.sh");
+/// Boot, server and results, and how much slower a busy machine is.
+const SLACK: Duration = Duration::from_secs(240);
+
+/// What a healthy host logs.
+const CALM: [&str; 10] = [
+    // The disk for the guest's results.
+    "nvme nvme0: ",
+    ": new ctrl: ",
+    ": creating ",
+    ": mapped ",
+    ": Removing ctrl: ",
+    ": rescanning namespaces",
+    "nvme_core: loading out-of-tree",
+    ": queue_size ",
+    ": sqsize ",
+    "/default/read/poll queues",
+];
+
+/// What a host logs that loses its controller and finds it again.
+const RECOVERY: [&str; 12] = [
+    ": starting error recovery",
+    ": Reconnecting in ",
+    ": failed to connect socket: ",
+    ": Failed reconnect attempt ",
+    ": Successfully reconnected",
+    ": failed nvme_keep_alive_end_io error=",
+    ": receive failed: ",
+    ": failed to send request ",
+    "no usable path - requeuing I/O",
+    ": resetting controller",
+    ": timeout request ",
+    ": I/O ",
+];
+
+/// A scenario.
+pub struct Test {
+    /// Commands at the server before the guest comes.
+    pub setup: &'static [&'static str],
+    /// What guests run, one after the other, each after the prelude.
+    pub guests: &'static [&'static str],
+    /// Parts of lines that the guest's kernel may log about NVMe beside [`CALM`].
+    pub expected: &'static [&'static str],
+    /// How long each of them may run.
+    pub seconds: u64,
+}
+
+/// Runs a test under each kernel; `judge` sees what the guest left.
+pub fn run(
+    rig: &Rig<'_>,
+    test: &Test,
+    judge: fn(&Rig<'_>, &Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let tessera = rig.tessera()?;
+    let mut ran = false;
+    for name in &rig.options.kernels {
+        let kernel = match rig.kit.kernel(name) {
+            Ok(kernel) => kernel,
+            Err(Failure(why)) => {
+                println!("skipped on {name}: {why}");
+                continue;
+            }
+        };
+        ran = true;
+        let out = visit(rig, test, &kernel, &tessera, name)
+            .map_err(|Failure(why)| Failure(format!("on {name}: {why}")))?;
+        if let Some(out) = out {
+            judge(rig, &out).map_err(|Failure(why)| Failure(format!("on {name}: {why}")))?;
+        }
+    }
+    if ran { Ok(()) } else { Err(Failure("no kernel to run".into())) }
+}
+
+/// For scenarios whose script says it all.
+pub fn satisfied(_: &Rig<'_>, _: &Path) -> Result<(), Failure> {
+    Ok(())
+}
+
+/// Guests beside a server of their own; what the last left, unless it vanished.
+fn visit(
+    rig: &Rig<'_>,
+    test: &Test,
+    kernel: &Kernel,
+    tessera: &Path,
+    name: &str,
+) -> Result<Option<PathBuf>, Failure> {
+    let dir = rig.dir.join(name);
+    fs::create_dir_all(&dir).map_err(Failure::at(dir.display()))?;
+    let mut served = Served::start(tessera, &dir, test.setup)?;
+    let mut left = None;
+    for script in test.guests {
+        let ended = boot(rig, test, script, kernel, &mut served).map_err(|Failure(why)| {
+            Failure(format!("{why}\nthe server's log:\n{}", served.log_text()))
+        })?;
+        left = match ended {
+            Ended::Unplugged => None,
+            Ended::Done(out) => Some(out),
+        };
+        let Some(out) = &left else { continue };
+        let log = fs::read_to_string(out.join("dmesg")).map_err(Failure::at("dmesg"))?;
+        if let Some(line) = complaint(&log, test.expected) {
+            return Err(Failure(format!("the guest's kernel logged: {line}")));
+        }
+    }
+    served.stop()?;
+    Ok(left)
+}
+
+/// Runs the guest beside the server.
+fn boot(
+    rig: &Rig<'_>,
+    test: &Test,
+    script: &str,
+    kernel: &Kernel,
+    served: &mut Served,
+) -> Result<Ended, Failure> {
+    let programs = rig.kit.programs(&PACKAGES)?;
+    let limit = Duration::from_secs(test.seconds);
+    let machine = Machine {
+        dir: &served.dir().join("machine"),
+        memory_mib: MEMORY_MIB,
+        queues: 1,
+        disks: Vec::new(),
+        network: true,
+        limit: limit + SLACK,
+    };
+    let script = format!(
+        "HOST={GATEWAY}\nPORT={}\nDISCOVERY_PORT={}\nDOOR={}\n{PRELUDE}\n{}",
+        served.port,
+        served.discovery_port,
+        served.door()?,
+        script
+    );
+    let contents = Contents {
+        kernel,
+        modules: &MODULES,
+        programs: &[],
+        packaged: Some((&programs, &PROGRAMS)),
+        files: &[
+            ("etc/nvme/hostid", HOST_ID),
+            ("etc/nvme/hostnqn", &format!("nqn.2014-08.org.nvmexpress:uuid:{HOST_ID}")),
+        ],
+        script: &script,
+        seconds: test.seconds,
+        results: &machine.results(),
+    };
+    let initramfs = build(rig.kit, &contents)?;
+    machine.run_watched(rig.kit, kernel, &initramfs, &mut || served.attend())
+}
+
+/// The first line of a kernel's log that nobody expects.
+fn complaint<'a>(log: &'a str, expected: &[&str]) -> Option<&'a str> {
+    let serious =
+        ["BUG:", "WARNING:", "Call Trace", "I/O error", "Oops", "blocked for more than", "corrupt"];
+    log.lines().find(|line| {
+        let about = line.contains("nvme") || serious.iter().any(|word| line.contains(word));
+        about && !CALM.iter().chain(expected).any(|part| line.contains(part))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_found_and_an_expected_one_is_not() {
+        let log = "[ 1.0] nvme nvme0: pci function 0000:00:02.0
+[ 2.0] nvme nvme1: new ctrl: NQN \"nqn.2026-11.tessera:a\", addr 10.0.2.2:4420
+[ 3.0] nvme nvme1: starting error recovery
+[ 4.0] EXT4-fs (nvme1n1): mounted filesystem";
+        assert_eq!(complaint(log, &["EXT4-fs"]).unwrap(), log.lines().nth(2).unwrap());
+        assert_eq!(complaint(log, &["EXT4-fs", "starting error recovery"]), None);
+        assert!(complaint("[ 1.0] Buffer I/O error on dev dm-0", &[]).is_some());
+    }
+}
