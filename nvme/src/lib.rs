@@ -3,8 +3,9 @@
 //! Sections refer to the NVM Express Base Specification, revision 2.0
 //! ("Base"), the NVM Command Set Specification, revision 1.0 ("NVM"), and the
 //! TCP Transport Specification, revision 1.0 ("TCP").
-//! Everything here is a layout or a number: no I/O, no state. Values from a
-//! peer are decoded fallibly; fields are little-endian on every host.
+//! Everything here is a layout or a number, without I/O and state, except
+//! [`tcp::initiator`], the host side of NVMe/TCP. Values from a peer are decoded
+//! fallibly; fields are little-endian on every host.
 
 #![forbid(unsafe_code)]
 

@@ -1,11 +1,12 @@
 //! NVMe over TCP: PDUs, their checks, and their digests (TCP 3).
 //!
 //! [`pdu`] has the layouts, [`check`] decides whether a received header may be
-//! believed and names what to answer if not, [`digest`] computes CRC-32C. No I/O,
-//! no state.
+//! believed and names what to answer if not, [`digest`] computes CRC-32C: no I/O, no
+//! state. [`initiator`] is the host that speaks them.
 
 pub mod check;
 pub mod digest;
+pub mod initiator;
 pub mod pdu;
 
 pub use check::{Digests, Fatal, Received, Receiver, Stage};
