@@ -41,7 +41,6 @@ is /sys/class/nvme/$name/queue_count 3
 nvme disconnect -n $nqn
 "#],
     expected: &[],
-    seconds: 300,
 };
 
 /// Runs it.

@@ -81,7 +81,7 @@ connect $nqn -i 2
 disk $nqn 1
 nvme disconnect -n $nqn
 "#],
-    expected: &[
+    expected: &[&[
         "is not allowed, hostnqn",
         "Connect Invalid Data Parameter",
         "failed to connect socket: -111",
@@ -91,8 +91,7 @@ nvme disconnect -n $nqn
         "nvme1n2",
         "nvme1c1n2",
         ": ANATT timeout",
-    ],
-    seconds: 400,
+    ]],
 };
 
 /// Runs it.

@@ -54,8 +54,7 @@ within 30 three_connections
 nvme disconnect -n $nqn
 "#,
     ],
-    expected: &RECOVERY,
-    seconds: 300,
+    expected: &[&RECOVERY],
 };
 
 /// Runs it.

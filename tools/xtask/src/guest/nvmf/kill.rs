@@ -35,8 +35,7 @@ again $device --bs=4k --size=16M
 again $device --bs=64k --offset=64M --size=32M --fsync=8
 nvme disconnect -n $nqn
 "#],
-    expected: &RECOVERY,
-    seconds: 600,
+    expected: &[&RECOVERY],
 };
 
 /// Runs it.
