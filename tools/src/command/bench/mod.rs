@@ -1,10 +1,11 @@
-//! `tessera bench`: how fast the engine is by itself, and how fast an NBD server is.
+//! `tessera bench`: how fast the engine is by itself, and how fast an NBD or NVMe/TCP server is.
 
 mod cell;
 mod device;
 mod engine;
 mod hop;
 mod nbd;
+mod nvmf;
 mod report;
 
 use ::engine::target::load::{Mix, Order};
@@ -21,6 +22,8 @@ pub enum What {
     Engine(engine::Args),
     /// A running NBD server, through its socket
     Nbd(nbd::Args),
+    /// A running NVMe/TCP target, ours or any other
+    Nvmf(nvmf::Args),
     /// How long a cache line takes from the first CPU to the second and back
     Cpus,
 }
@@ -112,6 +115,10 @@ pub fn run(what: &What, context: &Context) -> Result<(), CommandError> {
             let report = nbd::run(args)?;
             context.form.print(&report, report::BenchReport::table);
         }
+        What::Nvmf(args) => {
+            let report = nvmf::run(args)?;
+            context.form.print(&report, report::BenchReport::table);
+        }
         What::Cpus => {
             let report = hop::Distance { cache_line_round_trip_ns: hop::distance() };
             context.form.print(&report, hop::Distance::table);
@@ -158,6 +165,30 @@ pub enum BenchError {
     /// The NBD server or the connection failed.
     #[error(transparent)]
     Nbd(#[from] ::engine::target::nbd::client::Error),
+    /// The NVMe/TCP target or the connection failed.
+    #[error(transparent)]
+    Nvmf(#[from] nvme::tcp::initiator::Error),
+    /// It failed a command.
+    #[error("a command failed: {0}")]
+    Command(String),
+    /// It grants fewer I/O queues than asked for.
+    #[error("the target grants {found} I/O queues, not {wanted}")]
+    TooFewQueues {
+        /// Asked for.
+        wanted: u16,
+        /// Granted.
+        found: usize,
+    },
+    /// The size of requests does not fit.
+    #[error(
+        "--block-size must be a multiple of the namespace's {block_bytes} bytes and at most {most}"
+    )]
+    BlockSize {
+        /// The namespace's.
+        block_bytes: u32,
+        /// The controller's limit.
+        most: u64,
+    },
     /// The export holds less than a block.
     #[error("the export is smaller than a block")]
     SmallExport,
