@@ -36,6 +36,10 @@ pub enum Op {
     Discard,
     /// The range reads as zeros; the engine may free its space.
     WriteZeroes,
+    /// Write the buffer's first block if the range has the bytes of its second, each at
+    /// `offset % BLOCK_BYTES` of its block; else fail with [`Failure::Miscompare`]. Within one
+    /// block, which no other write comes to in between.
+    CompareAndWrite,
     /// Everything completed on the volume before this becomes durable.
     Flush,
     /// Fill the buffer with one byte per block of the range: 1 if the block is
@@ -54,7 +58,7 @@ pub struct Request {
     pub volume: VolumeId,
     /// What to do.
     pub op: Op,
-    /// Durable before it completes (write, discard, write zeroes).
+    /// Durable before it completes (all that change the volume).
     pub fua: bool,
     /// First byte; a multiple of the volume's block size.
     pub offset: VolumeOffset,
@@ -79,6 +83,9 @@ pub enum Failure {
     /// The stored bytes fail their checksum and no good copy exists.
     #[error("media error: stored data fails its checksum")]
     Media,
+    /// The volume has other bytes than those that a write depends on.
+    #[error("the data differ from what was expected")]
+    Miscompare,
     /// A device failed the operation, or failed before and is not trusted.
     #[error("device error")]
     Device,

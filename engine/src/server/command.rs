@@ -11,6 +11,7 @@ use crate::request::Failure;
 use crate::table::Counters;
 use crate::table::op::Part;
 use crate::target::load::Load;
+use crate::target::nvmf::{AssociationId, Namespaces, NewQueue};
 use crate::target::socket::Socket;
 use crate::units::{CoreId, SliceId, VolumeId};
 use crate::volume::Volumes;
@@ -40,6 +41,12 @@ pub enum Command {
     Volumes(Volumes, Sender<Outcome>),
     /// A client of the NBD target.
     Connection(Socket),
+    /// An I/O queue of the NVMe/TCP target.
+    NvmfQueue(Box<NewQueue>),
+    /// Hang up on the I/O queues of an association; each tells its end.
+    NvmfDrop(AssociationId),
+    /// What the I/O queues of an association may reach from now on.
+    NvmfNamespaces(AssociationId, Arc<Namespaces>),
     /// Make everything durable.
     Flush(Sender<Outcome>),
     /// A part for a slice of this core.

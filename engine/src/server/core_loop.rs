@@ -14,12 +14,15 @@ use super::command::{Command, CoreMessage, CoreStats, Outcome};
 use super::host::CoreHost;
 use super::observe::Observer;
 use super::sink::{CONTROL_ORIGIN, Plant};
+use super::watches::Watches;
 use crate::core::meter::Meter;
 use crate::core::reactor::Poll;
-use crate::core::watch::{Interest, Watch, WatchId};
+use crate::core::watch::Watch;
 use crate::table::Table;
 use crate::target::load::Load;
-use crate::target::nbd::server::Server;
+use crate::target::nbd;
+use crate::target::nvmf;
+use crate::target::roster::{Member, Roster};
 use crate::target::socket::Socket;
 use crate::units::{BLOCK_BYTES, Nanos, SliceId, VolumeId};
 use crate::volume::composer::{Composer, Message};
@@ -32,6 +35,9 @@ const SECOND_NS: u64 = 1_000_000_000;
 const STOP_POLL_NS: u64 = 1_000_000;
 /// Least time between two looks for background work while the core is busy.
 const TICK_NS: u64 = 5_000_000;
+
+/// Tokens of watched sockets from here on are of the NVMe/TCP target.
+const NVMF_TOKEN: u64 = 1 << 32;
 
 /// How far a core has come in stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +73,12 @@ pub struct CoreLoop {
     table: Table,
     plant: Plant,
     observer: Observer,
-    nbd: Server,
+    nbd: nbd::Server,
+    nvmf: nvmf::Server,
     load: Option<Box<Load>>,
     watch: Watch,
-    watches: Vec<Option<(WatchId, Interest)>>,
+    nbd_watches: Watches,
+    nvmf_watches: Watches,
     forecasts: Vec<(SliceId, VolumeId, u64)>,
     held: VecDeque<Message>,
     waiters: HashMap<u64, Sender<Outcome>>,
@@ -117,10 +125,12 @@ impl CoreLoop {
             table,
             plant,
             observer,
-            nbd: Server::new(connections),
+            nbd: nbd::Server::new(connections),
+            nvmf: nvmf::Server::new(nvmf::QUEUES_PER_CORE),
             load: None,
             watch,
-            watches: vec![None; connections.into()],
+            nbd_watches: Watches::new(0, connections),
+            nvmf_watches: Watches::new(NVMF_TOKEN, nvmf::QUEUES_PER_CORE),
             forecasts: Vec::with_capacity(64),
             held: VecDeque::with_capacity(1024),
             waiters: HashMap::new(),
@@ -230,57 +240,35 @@ impl CoreLoop {
         let mut worked = false;
         while let Some(event) = self.watch.poll() {
             worked = true;
-            self.nbd.mark(u16::try_from(event.token).expect("a connection's number"));
-        }
-        let (idle, hot) = (self.nbd.is_idle(), self.nbd.hot().len());
-        if idle && hot == 0 {
-            return worked;
+            let conn = |token| u16::try_from(token).expect("a connection's number");
+            match event.token.checked_sub(NVMF_TOKEN) {
+                Some(token) => self.nvmf.mark(conn(token)),
+                None => self.nbd.mark(conn(event.token)),
+            }
         }
         let Self {
-            nbd, watch, watches, composer, plant, observer, forecasts, flushes, now, ..
+            nbd,
+            nvmf,
+            nbd_watches,
+            nvmf_watches,
+            watch,
+            composer,
+            plant,
+            observer,
+            forecasts,
+            flushes,
+            now,
+            ..
         } = self;
         let mut host = CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
-        worked |= nbd.run(*now, &mut host, |conn, _| {
-            if let Some((id, _)) = watches[usize::from(conn)].take()
-                && let Err(error) = watch.remove(id)
-            {
-                tracing::warn!(%error, conn, "a closed connection stays watched");
-            }
-        });
-        if worked || !idle || self.nbd.hot().len() != hot {
-            self.update_interest();
-        }
-        worked
+        worked |= serve(nbd, nbd_watches, watch, *now, &mut host);
+        worked | serve(nvmf, nvmf_watches, watch, *now, &mut host)
     }
 
     fn run_load(&mut self) -> bool {
         let Self { load, composer, plant, observer, forecasts, flushes, now, .. } = self;
         let Some(load) = load else { return false };
         load.run(&mut CoreHost { composer, plant, observer, forecasts, flushes, now: *now })
-    }
-
-    /// Watches sockets that are not polled anyway; for writability only where a send is stuck.
-    fn update_interest(&mut self) {
-        for (conn, connection) in self.nbd.iter() {
-            let stuck = connection.wants_write();
-            let interest = (!self.nbd.hot().contains(&conn)).then_some(if stuck {
-                Interest::ReadWrite
-            } else {
-                Interest::Read
-            });
-            let slot = &mut self.watches[usize::from(conn)];
-            if slot.map(|(_, now)| now) == interest {
-                continue;
-            }
-            if let Some((id, _)) = slot.take() {
-                drop(self.watch.remove(id));
-            }
-            let Some(interest) = interest else { continue };
-            match self.watch.add(connection.fd(), interest, conn.into()) {
-                Ok(id) => *slot = Some((id, interest)),
-                Err(error) => tracing::error!(%error, conn, "cannot watch a connection"),
-            }
-        }
     }
 
     fn finish_io(&mut self) -> bool {
@@ -298,11 +286,13 @@ impl CoreLoop {
         while let Some(completion) = self.plant.completions.pop() {
             worked = true;
             self.errors += u64::from(completion.result.is_err());
-            let Self { nbd, load, composer, plant, observer, forecasts, flushes, now, .. } = self;
+            let Self { nbd, nvmf, load, .. } = self;
+            let Self { composer, plant, observer, forecasts, flushes, now, .. } = self;
             let mut host = CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
             match load {
                 Some(load) if Load::is_tag(completion.tag) => load.complete(completion, &mut host),
-                _ => nbd.complete(completion, &mut host),
+                _ if nvmf::Server::is_tag(completion.tag) => nvmf.route(completion, &mut host),
+                _ => nbd.route(completion, &mut host),
             }
         }
         while let Some((origin, result)) = self.plant.control.pop() {
@@ -349,9 +339,10 @@ impl CoreLoop {
         }
         if self.now >= self.next_second {
             self.next_second = self.now.after(SECOND_NS);
-            let Self { nbd, composer, plant, observer, forecasts, flushes, now, .. } = self;
+            let Self { nbd, nvmf, composer, plant, observer, forecasts, flushes, now, .. } = self;
             let mut host = CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
             nbd.expire(*now, &mut host);
+            nvmf.expire(*now, &mut host);
         }
         due || busy
     }
@@ -375,6 +366,19 @@ impl CoreLoop {
                 self.settling = Some(waiter);
             }
             Command::Connection(socket) => self.connect(socket),
+            Command::NvmfQueue(queue) => {
+                self.nvmf.add(*queue, self.now);
+                self.nvmf_watches.update(&self.nvmf, &mut self.watch);
+            }
+            Command::NvmfDrop(association) => {
+                let Self { nvmf, composer, plant, observer, forecasts, flushes, now, .. } = self;
+                let mut host =
+                    CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
+                nvmf.drop_association(association, &mut host);
+            }
+            Command::NvmfNamespaces(association, namespaces) => {
+                self.nvmf.set_namespaces(association, &namespaces);
+            }
             Command::Load(load) => {
                 let idle = self.load.as_ref().is_none_or(|load| load.is_quiet());
                 assert!(idle, "a load ends before the next begins");
@@ -404,6 +408,7 @@ impl CoreLoop {
             Command::Stop => {
                 self.stop = Stop::Draining;
                 self.nbd.stop();
+                self.nvmf.stop();
                 if let Some(load) = &mut self.load {
                     load.stop();
                 }
@@ -413,7 +418,7 @@ impl CoreLoop {
 
     fn connect(&mut self, socket: Socket) {
         match self.nbd.add(socket, self.now) {
-            Ok(_) => self.update_interest(),
+            Ok(_) => self.nbd_watches.update(&self.nbd, &mut self.watch),
             Err(error) => tracing::warn!(%error, "a client was turned away"),
         }
     }
@@ -452,7 +457,7 @@ impl CoreLoop {
     /// Takes stopping one step further. True if it moved.
     fn stop_step(&mut self) -> bool {
         let before = self.stop;
-        let quiet = self.nbd.is_quiet() && self.composer.in_flight() == 0;
+        let quiet = self.nbd.is_quiet() && self.nvmf.is_quiet() && self.composer.in_flight() == 0;
         match self.stop {
             Stop::Draining if quiet => {
                 self.composer.stop();
@@ -477,11 +482,13 @@ impl CoreLoop {
                 self.stop = Stop::Closing;
             }
             Stop::Closing => {
-                let Self { nbd, composer, plant, observer, forecasts, flushes, now, .. } = self;
+                let Self { nbd, nvmf, composer, plant, observer, forecasts, flushes, now, .. } =
+                    self;
                 let mut host =
                     CoreHost { composer, plant, observer, forecasts, flushes, now: *now };
                 nbd.close(&mut host);
-                if nbd.is_empty() && self.plant.pending_io() == 0 {
+                nvmf.close(&mut host);
+                if nbd.is_empty() && nvmf.is_empty() && self.plant.pending_io() == 0 {
                     self.stop = Stop::Done;
                 }
             }
@@ -489,6 +496,25 @@ impl CoreLoop {
         }
         self.stop != before
     }
+}
+
+/// Polls a target's connections, and watches those that are not polled anyway.
+fn serve<C: Member>(
+    roster: &mut Roster<C>,
+    watches: &mut Watches,
+    watch: &mut Watch,
+    now: Nanos,
+    host: &mut CoreHost<'_>,
+) -> bool {
+    let (idle, hot) = (roster.is_idle(), roster.hot().len());
+    if idle && hot == 0 {
+        return false;
+    }
+    let worked = roster.run(now, host, |conn, _| watches.forget(conn, watch));
+    if worked || !idle || roster.hot().len() != hot {
+        watches.update(roster, watch);
+    }
+    worked
 }
 
 impl Poll for CoreLoop {
@@ -513,8 +539,8 @@ impl Poll for CoreLoop {
 
     fn next_deadline(&self) -> Option<Nanos> {
         let stop = (self.stop != Stop::No).then(|| self.now.after(STOP_POLL_NS));
-        let negotiating = self.nbd.iter().any(|(_, c)| c.negotiating_since().is_some());
-        let second = negotiating.then_some(self.next_second);
+        let closely = self.nbd.has_deadline() || self.nvmf.has_deadline();
+        let second = closely.then_some(self.next_second);
         [self.next_tick, self.plant.devices.next_deadline(), stop, second]
             .into_iter()
             .flatten()
@@ -524,7 +550,11 @@ impl Poll for CoreLoop {
     fn arm(&mut self) {
         if !self.nbd.hot().is_empty() {
             self.nbd.cool_all();
-            self.update_interest();
+            self.nbd_watches.update(&self.nbd, &mut self.watch);
+        }
+        if !self.nvmf.hot().is_empty() {
+            self.nvmf.cool_all();
+            self.nvmf_watches.update(&self.nvmf, &mut self.watch);
         }
         self.plant.devices.arm();
         self.watch.arm();

@@ -21,6 +21,7 @@ pub mod sink;
 pub mod start;
 pub mod trainer;
 pub mod upgrade;
+mod watches;
 
 pub use control::serve;
 

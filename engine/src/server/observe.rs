@@ -122,7 +122,7 @@ impl Observer {
     ) -> bool {
         let write = match request.op {
             Op::Read => false,
-            Op::Write => true,
+            Op::Write | Op::CompareAndWrite => true,
             _ => return false,
         };
         if let Some(tap) = &self.tap {

@@ -25,6 +25,7 @@ use crate::stage::StageSettings;
 use crate::table::open::{GROUP_BUF_BYTES, open_slice};
 use crate::table::slice::Slice;
 use crate::table::{Table, TableConfig};
+use crate::target::nvmf::QUEUES_PER_CORE;
 use crate::tier::TierSettings;
 use crate::units::{CoreId, SliceId};
 use crate::volume::Volumes;
@@ -216,7 +217,7 @@ impl Kit {
         let ring = entries.next_power_of_two().min(4096);
         let fd = std::os::fd::AsFd::as_fd(eventfd);
         let devices = Devices::new(&self.stores, arenas, fd, ring, MAX_OPS)?;
-        let watch = Watch::new(u32::from(CONNECTIONS) + 8, fd)?;
+        let watch = Watch::new(u32::from(CONNECTIONS) + u32::from(QUEUES_PER_CORE) + 8, fd)?;
         let roles = self.table.roles();
         let plant = Plant::new(self.arena, devices, roles, self.space, self.mail, MAX_OPS);
         let park = Park::new(self.wake.clone(), core, self.spin_ns);

@@ -105,6 +105,8 @@ pub struct Piece {
     pub frag: Option<FragRef>,
     /// Zeros for the edge of a discard: in a hole there is nothing to do.
     pub edge: bool,
+    /// It is written only if the old contents are those in the block behind it in memory.
+    pub compare: bool,
     /// It is in the slice's list of writers.
     pub writing: bool,
     /// A read has waited for a stage: its outcome is already counted.

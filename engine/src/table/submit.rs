@@ -41,7 +41,7 @@ impl Table {
                 self.counters.reads += 1;
                 self.counters.read_bytes += u64::from(part.length);
             }
-            Op::Write => {
+            Op::Write | Op::CompareAndWrite => {
                 self.counters.writes += 1;
                 self.counters.write_bytes += u64::from(part.length);
             }
@@ -118,7 +118,8 @@ impl Table {
             head: short(part.offset % BLOCK),
             tail: short((BLOCK - end % BLOCK) % BLOCK),
         };
-        assert!(range.count <= WINDOW_BLOCKS, "a part stays within a window");
+        let most = if part.op == Op::CompareAndWrite { 1 } else { WINDOW_BLOCKS };
+        assert!(range.count <= most, "a part stays within a window, a comparison within a block");
         let kind = if part.op == Op::Read { Kind::Read { stage: part.stage } } else { Kind::Write };
         self.cut(ask, part, kind, range, mem, sink);
     }
@@ -207,7 +208,8 @@ impl Table {
                 first: spot.block,
                 count,
                 mem: if kind == Kind::Status { mem.plus(done as usize) } else { mem.block(done) },
-                edge: kind == Kind::Write && part.op != Op::Write,
+                edge: kind == Kind::Write && matches!(part.op, Op::Discard | Op::WriteZeroes),
+                compare: part.op == Op::CompareAndWrite,
                 head: if done == 0 { all.head } else { 0 },
                 tail: if done + count == all.count { all.tail } else { 0 },
                 pending: 0,

@@ -44,7 +44,7 @@ impl Table {
         }
         let piece = self.pieces.get(index);
         if piece.phase == Phase::Start {
-            if piece.head == 0 && piece.tail == 0 {
+            if piece.head == 0 && piece.tail == 0 && !piece.compare {
                 self.pieces.get_mut(index).phase = Phase::Merged;
             } else if !self.read_old(index, at, sink) {
                 return;
@@ -154,9 +154,10 @@ impl Table {
         piece.temp = Some(temp);
         let slice = self.slices[usize::from(piece.slice.get())].as_mut().expect("ours");
         let fragment = slice.index.held(at);
-        let edges = [(0, piece.head > 0, 0), (1, piece.tail > 0, piece.count - 1)];
+        let first = piece.head > 0 || piece.compare;
+        let edges = [(0, first, 0), (1, piece.tail > 0, piece.count - 1)];
         for (which, wanted, i) in edges {
-            if !wanted || which == 1 && i == 0 && piece.head > 0 {
+            if !wanted || which == 1 && i == 0 && first {
                 continue;
             }
             let block = piece.first + i;
@@ -180,8 +181,7 @@ impl Table {
             piece.era = Some(slice.limbo.enter());
             return false;
         }
-        self.merge_old(index, sink);
-        true
+        self.merge_old(index, sink)
     }
 
     pub(crate) fn old_block_read<S: Sink>(
@@ -216,22 +216,37 @@ impl Table {
         if let Some(failure) = failure {
             return self.finish_with_promise(index, Err(failure), sink);
         }
-        self.merge_old(index, sink);
-        self.advance_write(index, sink);
+        if self.merge_old(index, sink) {
+            self.advance_write(index, sink);
+        }
     }
 
-    /// Completes the first and last block from their old contents.
-    fn merge_old<S: Sink>(&mut self, index: u32, sink: &mut S) {
+    /// Completes the first and last block from their old contents; false if those are not what
+    /// the write depends on, and it has ended.
+    fn merge_old<S: Sink>(&mut self, index: u32, sink: &mut S) -> bool {
         let piece = self.pieces.get_mut(index);
         let old = piece.temp.take().expect("old blocks have memory");
         let (head, tail) = (usize::from(piece.head), usize::from(piece.tail));
         let last = piece.count - 1;
+        if piece.compare {
+            let length = BLOCK_BYTES - head - tail;
+            let expected = sink.bytes(piece.mem.block(1).plus(head), length);
+            if sink.bytes(old.mem().plus(head), length) != expected {
+                sink.free(old);
+                self.finish_with_promise(index, Err(Failure::Miscompare), sink);
+                return false;
+            }
+        }
         if planted(Bug::LostNeighbour) {
             sink.zero(old.mem(), 2 * BLOCK_BYTES);
         }
         sink.copy(old.mem(), piece.mem, head);
         if tail > 0 {
-            let from = if last == 0 && head > 0 { old.mem() } else { old.mem().block(1) };
+            let from = if last == 0 && (head > 0 || piece.compare) {
+                old.mem()
+            } else {
+                old.mem().block(1)
+            };
             let keep = BLOCK_BYTES - tail;
             sink.copy(from.plus(keep), piece.mem.block(last).plus(keep), tail);
         }
@@ -239,6 +254,7 @@ impl Table {
         piece.head = 0;
         piece.tail = 0;
         piece.phase = Phase::Merged;
+        true
     }
 
     /// Finds places for the piece's blocks and starts its device writes.

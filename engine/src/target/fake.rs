@@ -131,6 +131,14 @@ impl Fake {
                 disk.data[start..end].copy_from_slice(&bytes[head..][..end - start]);
                 disk.allocated[blocks].fill(true);
             }
+            (Op::CompareAndWrite, Some(bytes)) => {
+                let (new, expected) = bytes.split_at(BLOCK_BYTES);
+                if disk.data[start..end] != expected[head..][..end - start] {
+                    return Err(Failure::Miscompare);
+                }
+                disk.data[start..end].copy_from_slice(&new[head..][..end - start]);
+                disk.allocated[blocks].fill(true);
+            }
             (Op::Status, Some(bytes)) => {
                 for (out, allocated) in bytes.iter_mut().zip(&disk.allocated[blocks]) {
                     *out = u8::from(*allocated);
@@ -200,8 +208,12 @@ impl Host for Fake {
         assert!(offset.is_multiple_of(volume.block_bytes.into()));
         assert!(length.is_multiple_of(volume.block_bytes.into()));
         assert!(offset + length <= volume.size_bytes);
+        if request.op == Op::CompareAndWrite {
+            assert!(offset / BLOCK == (offset + length - 1) / BLOCK, "within one block");
+        }
         if let Some(buf) = &request.buf {
             let need = match request.op {
+                Op::CompareAndWrite => 2 * BLOCK_BYTES,
                 Op::Status => buffer_bytes(offset, request.length) / BLOCK_BYTES,
                 _ => buffer_bytes(offset, request.length),
             };

@@ -9,6 +9,7 @@ pub mod fake;
 pub mod load;
 pub mod nbd;
 pub mod nvmf;
+pub mod roster;
 mod slots;
 pub mod socket;
 mod stall;

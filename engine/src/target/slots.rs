@@ -27,6 +27,11 @@ impl<T> Slots<T> {
         self.vacant.len() == self.entries.len()
     }
 
+    /// Slots that are free.
+    pub(in crate::target) fn vacant(&self) -> usize {
+        self.vacant.len()
+    }
+
     /// # Panics
     /// If the pool is full.
     pub(in crate::target) fn insert(&mut self, value: T) -> u16 {

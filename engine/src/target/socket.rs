@@ -25,6 +25,14 @@ impl Socket {
         };
     }
 
+    /// Sends no more; an error means that it is so already.
+    pub fn shutdown_write(&self) {
+        let _ = match self {
+            Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+        };
+    }
+
     /// A second handle of the same socket.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ impl Kind {
             Failure::OutOfRange => self.beyond_end(),
             Failure::ReadOnly => Errno::Perm,
             Failure::NoSpace => Errno::NoSpace,
-            Failure::Media | Failure::Device => Errno::Io,
+            Failure::Media | Failure::Device | Failure::Miscompare => Errno::Io,
             Failure::Stopping => Errno::Shutdown,
         }
     }
@@ -84,6 +84,7 @@ impl Failed {
             Failure::NoSpace => "no space left in the pool",
             Failure::Media => "stored data fails its checksum",
             Failure::Device => "device error",
+            Failure::Miscompare => "the data differ",
             Failure::Stopping => STOPPING,
         };
         Failed { errno: kind.errno(failure), message, offset }

@@ -1,7 +1,7 @@
 //! One client's socket, from accept to close.
 //!
-//! Nonblocking, and driven by the reactor: [`Connection::poll`] when the socket
-//! is ready or something else changed, [`Connection::complete`] for the engine's
+//! Nonblocking, and driven by the reactor: [`Member::poll`] when the socket
+//! is ready or something else changed, [`Member::complete`] for the engine's
 //! answers (the connection's number is in the tag's high 16 bits). One `readv`
 //! takes what there is, one `writev` sends many replies straight from engine
 //! buffers; partial sends go on later.
@@ -13,33 +13,22 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::handshake::{Handshake, Step, Violation};
+use super::server::NEGOTIATION_NS;
 use super::session::Session;
 use super::{BUFFER_BYTES, RECEIVE_BYTES};
 use crate::request::{Completion, Host};
+use crate::target::roster::{Member, Progress};
 use crate::target::socket::{Socket, ready};
 use crate::target::stall::Stall;
 use crate::units::{Nanos, VolumeId};
 
-/// Reads of the socket in one [`Connection::poll`]: others want their turn.
+/// Reads of the socket in one [`Member::poll`]: others want their turn.
 const READS_PER_POLL: usize = 4;
 
-/// Writes, messages and reads of a negotiation in one [`Connection::poll`].
+/// Writes, messages and reads of a negotiation in one [`Member::poll`].
 const STEPS_PER_POLL: usize = 16;
 /// Messages of a negotiation; clients need a handful.
 const MESSAGES: u32 = 1000;
-
-/// What a [`Connection::poll`] achieved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Something moved, there may be more: poll again.
-    Moved,
-    /// Poll when the socket is ready or a completion has come.
-    Waiting,
-    /// The host lacks a buffer or room for a request: poll when it may have.
-    Starved,
-    /// All is over: drop the connection.
-    Finished,
-}
 
 /// Why a client was disconnected.
 #[derive(Debug, thiserror::Error)]
@@ -111,8 +100,55 @@ impl Connection {
         }
     }
 
-    /// Moves what can be moved without blocking.
-    pub fn poll(&mut self, host: &mut impl Host) -> Progress {
+    fn progress(&mut self, moved: bool) -> Progress {
+        match &self.state {
+            State::Transmitting(session) if session.is_finished() => Progress::Finished,
+            State::Transmitting(session) => {
+                self.send_blocked = session.has_output();
+                if moved {
+                    Progress::Moved
+                } else if session.is_starved() {
+                    Progress::Starved
+                } else {
+                    Progress::Waiting
+                }
+            }
+            State::Closed => Progress::Finished,
+            State::Negotiating(_) => Progress::Waiting,
+        }
+    }
+
+    /// It makes sense to wait until the socket can be read.
+    pub fn wants_read(&self) -> bool {
+        match &self.state {
+            State::Negotiating(negotiation) => negotiation.sent == negotiation.output.len(),
+            State::Transmitting(session) => session.wants_input(),
+            State::Closed => false,
+        }
+    }
+
+    /// When it was accepted, if it still negotiates.
+    pub fn negotiating_since(&self) -> Option<Nanos> {
+        matches!(self.state, State::Negotiating(_)).then_some(self.opened)
+    }
+
+    /// The client has left its replies unread or a write half sent
+    /// for [`crate::target::STALL_NS`], as seen from calls of about one a second.
+    pub fn is_stalled(&mut self, now: Nanos) -> bool {
+        let State::Transmitting(session) = &self.state else { return false };
+        let unread = self.unread.too_long(session.unread(), now);
+        let unsent = self.unsent.too_long(session.unsent(), now);
+        unread || unsent
+    }
+
+    fn hang_up(&mut self, broken: &Broken, host: &mut impl Host) {
+        tracing::info!(conn = self.conn, "client disconnected: {broken}");
+        self.close(host);
+    }
+}
+
+impl Member for Connection {
+    fn poll(&mut self, host: &mut impl Host) -> Progress {
         self.send_blocked = false;
         let mut moved = false;
         if let State::Negotiating(negotiation) = &mut self.state {
@@ -145,113 +181,69 @@ impl Connection {
         self.progress(moved)
     }
 
-    fn progress(&mut self, moved: bool) -> Progress {
-        match &self.state {
-            State::Transmitting(session) if session.is_finished() => Progress::Finished,
-            State::Transmitting(session) => {
-                self.send_blocked = session.has_output();
-                if moved {
-                    Progress::Moved
-                } else if session.is_starved() {
-                    Progress::Starved
-                } else {
-                    Progress::Waiting
-                }
-            }
-            State::Closed => Progress::Finished,
-            State::Negotiating(_) => Progress::Waiting,
-        }
-    }
-
-    /// Takes the answer to a request of this connection. Poll afterwards, once
-    /// for a batch of them.
-    ///
-    /// # Panics
-    /// If no request of this connection has the completion's tag.
-    pub fn complete(&mut self, completion: Completion, host: &mut impl Host) {
+    fn complete(&mut self, completion: Completion, host: &mut impl Host) {
         match &mut self.state {
             State::Transmitting(session) => session.complete(completion, host),
             _ => panic!("only a session has requests under way"),
         }
     }
 
-    /// The socket, to wait on.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// It makes sense to wait until the socket can be read.
-    pub fn wants_read(&self) -> bool {
-        match &self.state {
-            State::Negotiating(negotiation) => negotiation.sent == negotiation.output.len(),
-            State::Transmitting(session) => session.wants_input(),
-            State::Closed => false,
-        }
-    }
-
-    /// It makes sense to wait until the socket can be written.
-    pub fn wants_write(&self) -> bool {
+    fn wants_write(&self) -> bool {
         self.send_blocked
     }
 
-    /// When it was accepted, if it still negotiates.
-    pub fn negotiating_since(&self) -> Option<Nanos> {
-        matches!(self.state, State::Negotiating(_)).then_some(self.opened)
+    fn has_deadline(&self) -> bool {
+        self.negotiating_since().is_some()
     }
 
-    /// The client has left its replies unread or a write half sent
-    /// for [`crate::target::STALL_NS`], as seen from calls of about one a second.
-    pub fn is_stalled(&mut self, now: Nanos) -> bool {
-        let State::Transmitting(session) = &self.state else { return false };
-        let unread = self.unread.too_long(session.unread(), now);
-        let unsent = self.unsent.too_long(session.unsent(), now);
-        unread || unsent
+    fn overdue(&mut self, now: Nanos) -> Option<&'static str> {
+        let since = self.negotiating_since();
+        if since.is_some_and(|opened| now.since(opened) > NEGOTIATION_NS) {
+            Some("negotiation took too long")
+        } else if self.is_stalled(now) {
+            Some("it neither reads nor sends")
+        } else {
+            None
+        }
     }
 
-    /// Bytes of engine buffers that it may hold, at least
-    /// [`super::LEAST_BUFFER_BYTES`]; what it holds beyond them it may keep.
-    pub fn set_budget(&mut self, bytes: usize) {
+    fn set_budget(&mut self, bytes: usize) {
         self.budget = bytes;
         if let State::Transmitting(session) = &mut self.state {
             session.set_budget(bytes);
         }
     }
 
-    /// Sends the replies that the socket takes now; what fails will be closed.
-    pub fn flush(&mut self, host: &mut impl Host) {
+    fn flush(&mut self, host: &mut impl Host) {
         let State::Transmitting(session) = &mut self.state else { return };
         // The caller closes the connection next: an error changes nothing.
         let _ = send(session, &mut self.socket, host);
     }
 
-    /// From now on everything new is refused; what is under way is answered.
-    pub fn stop(&mut self) {
+    fn stop(&mut self) {
         self.stopping = true;
         if let State::Transmitting(session) = &mut self.state {
             session.stop();
         }
     }
 
-    /// Nothing is under way or unanswered; when stopping, the engine has nothing.
-    pub fn is_quiet(&self) -> bool {
+    fn is_quiet(&self) -> bool {
         match &self.state {
             State::Transmitting(session) => session.is_quiet(),
             _ => true,
         }
     }
 
-    /// Hangs up. Poll until [`Progress::Finished`]: the engine may still have requests.
-    pub fn close(&mut self, host: &mut impl Host) {
+    fn close(&mut self, host: &mut impl Host) {
         self.socket.shutdown();
         match &mut self.state {
             State::Transmitting(session) => session.abort(host),
             state => *state = State::Closed,
         }
-    }
-
-    fn hang_up(&mut self, broken: &Broken, host: &mut impl Host) {
-        tracing::info!(conn = self.conn, "client disconnected: {broken}");
-        self.close(host);
     }
 }
 

@@ -9,6 +9,7 @@ use super::session::Session;
 use super::{BUFFER_BYTES, RECEIVE_BYTES};
 use crate::request::Host;
 use crate::target::fake::{Fake, volume};
+use crate::units::ClientId;
 
 /// A session, its host, and what it has sent.
 pub struct Harness {

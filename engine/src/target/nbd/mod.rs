@@ -38,7 +38,7 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Connection, Progress};
+pub use connection::Connection;
 pub use listener::{Address, Listener};
 pub use server::Server;
 

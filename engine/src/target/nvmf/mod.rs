@@ -13,6 +13,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod connection;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+pub mod queue;
+pub mod server;
+pub mod transport;
+
+pub use server::Server;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -202,7 +211,7 @@ mod tests {
     fn namespace(nsid: u32) -> Namespace {
         Namespace {
             nsid,
-            volume: VolumeId::new(nsid + 100),
+            volume: VolumeId::new(7),
             block_bytes: 512,
             size_bytes: 1 << 20,
             read_only: false,

@@ -6,6 +6,7 @@ use super::super::handshake::{Handshake, OPTION_BYTES, Step, Violation};
 use super::super::wire::{self, OptionHeader, OptionReply, export_flag, info, option, reply};
 use crate::request::VolumeView;
 use crate::target::fake::volume;
+use crate::units::ClientId;
 
 struct Peer {
     handshake: Handshake,

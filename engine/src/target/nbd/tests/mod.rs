@@ -82,7 +82,7 @@ impl Served {
                     moved = true;
                 }
                 while let Some(completion) = host.step() {
-                    server.complete(completion, &mut host);
+                    server.route(completion, &mut host);
                     moved = true;
                 }
                 numbers.clear();

@@ -5,13 +5,14 @@ use std::os::unix::net::UnixStream;
 
 use zerocopy::IntoBytes;
 
-use super::super::connection::{Connection, Progress};
-use super::super::server::{HOT_NS, Server};
+use super::super::connection::Connection;
+use super::super::server::Server;
 use super::super::wire::{self, OptionHeader, command, handshake_flag, option};
 use super::super::{LEAST_BUFFER_BYTES, TOTAL_BUFFER_BYTES};
 use super::request;
 use crate::target::STALL_NS;
 use crate::target::fake::{Fake, volume};
+use crate::target::roster::{HOT_NS, Member, Progress};
 use crate::target::socket::Socket;
 use crate::units::Nanos;
 
@@ -44,7 +45,7 @@ fn settle(server: &mut Server, host: &mut Fake) {
     loop {
         let mut moved = server.run(Nanos::new(0), host, |_, _| {});
         while let Some(completion) = host.step() {
-            server.complete(completion, host);
+            server.route(completion, host);
             moved = true;
         }
         if !moved {
@@ -133,7 +134,7 @@ fn a_stop_waits_for_the_engine_and_closing_sends_its_answers() {
     server.stop();
     assert!(host.in_flight() == 1 && !server.is_quiet());
     let completion = host.step().unwrap();
-    server.complete(completion, &mut host);
+    server.route(completion, &mut host);
     assert!(server.is_quiet());
     server.close(&mut host);
     settle(&mut server, &mut host);
