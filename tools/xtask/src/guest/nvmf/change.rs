@@ -1,7 +1,7 @@
 //! Changes while a host is attached: size, namespaces, ANA states, allowed hosts; and hosts
 //! that are refused.
 
-use super::{Test, run, satisfied};
+use super::{RECOVERY, Test, run, satisfied};
 use crate::guest::{Failure, Rig};
 
 const TEST: Test = Test {
@@ -72,8 +72,11 @@ touch /tmp/stop
 wait $load
 nvme disconnect -n $nqn
 
-# Allowed no longer, and again.
+# Allowed no longer: the host is disconnected and comes in again only when it may.
+connect $nqn -i 2 --ctrl-loss-tmo=3 --reconnect-delay=1
+disk $nqn 1
 host tessera target nvmf host remove $nqn $me
+within 60 no_disk $nqn 1
 refused connect $nqn
 dmesg | tail -n 5 | grep 'is not allowed, hostnqn: '$me
 host tessera target nvmf host add $nqn $me
@@ -81,17 +84,20 @@ connect $nqn -i 2
 disk $nqn 1
 nvme disconnect -n $nqn
 "#],
-    expected: &[&[
-        "is not allowed, hostnqn",
-        "Connect Invalid Data Parameter",
-        "failed to connect socket: -111",
-        "no usable path - requeuing I/O",
-        "no available path - failing I/O",
-        // Of the namespace that was taken away.
-        "nvme1n2",
-        "nvme1c1n2",
-        ": ANATT timeout",
-    ]],
+    expected: &[
+        &RECOVERY,
+        &[
+            "is not allowed, hostnqn",
+            "Connect Invalid Data Parameter",
+            "failed to connect socket: -111",
+            "no usable path - requeuing I/O",
+            "no available path - failing I/O",
+            // Of the namespace that was taken away.
+            "nvme1n2",
+            "nvme1c1n2",
+            ": ANATT timeout",
+        ],
+    ],
 };
 
 /// Runs it.

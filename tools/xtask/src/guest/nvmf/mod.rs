@@ -63,7 +63,8 @@ const CALM: [&str; 10] = [
 ];
 
 /// What a host logs that loses its controller and finds it again.
-const RECOVERY: [&str; 12] = [
+const RECOVERY: [&str; 13] = [
+    ": Removing controller",
     ": starting error recovery",
     ": Reconnecting in ",
     ": failed to connect socket: ",
