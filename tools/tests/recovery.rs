@@ -153,3 +153,52 @@ fn checkpoint_pages_that_no_copy_has_are_refused_by_slice() {
     rig.fails(&["serve"], 1, "slice");
     assert_eq!(rig.tessera(&["check"]).status.code(), Some(1));
 }
+
+/// A fragment that was emptied under a read, and whose process died before it could be dropped,
+/// is dropped as soon as its map comes. What recovery replayed for the other fragment of its
+/// map page must reach the next checkpoint all the same.
+#[test]
+fn what_was_replayed_outlives_an_empty_neighbour() {
+    const SPANS: u64 = 16;
+    let slow = rig::CONFIG.replace("role = \"fast\"", "role = \"fast\"\nemulate = \"hdd\"");
+    let mut rig = Rig::with_config(&slow);
+    rig.start(&[]);
+    rig.ok(&["volume", "create", "vm1", "--size", "64MiB"]);
+    let first = |span: u64| span * UNIT as u64;
+    let second = |span: u64| first(span) + UNIT as u64 / 2;
+    let write = |rig: &Rig, place: &dyn Fn(u64) -> u64| {
+        let mut client = rig.attach("vm1");
+        for span in 0..SPANS {
+            client.write(place(span), &[7; BLOCK], false).unwrap();
+        }
+        client.flush().unwrap();
+    };
+    write(&rig, &first);
+    write(&rig, &second);
+    rig.stop_and_check();
+    rig.start(&[]);
+    write(&rig, &|span| second(span) + BLOCK as u64);
+    let (mut sender, _receiver) = rig.attach("vm1").split();
+    let length = u32::try_from(BLOCK).unwrap();
+    for span in 0..SPANS {
+        sender.read(span, first(span), length).unwrap();
+    }
+    for span in 0..SPANS {
+        sender.trim(SPANS + span, first(span), length).unwrap();
+    }
+    sender.push().unwrap();
+    // One head: the sixteen reads take a tenth of a second, the trims no time.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    rig.kill();
+    rig.start(&[]);
+    rig.stop_and_check();
+    rig.start(&[]);
+    let mut client = rig.attach("vm1");
+    for span in 0..SPANS {
+        let mut bytes = [0; 2 * BLOCK];
+        client.read(second(span), &mut bytes).unwrap();
+        assert!(bytes == [7; 2 * BLOCK], "what was flushed in span {span} is gone");
+    }
+    drop(client);
+    rig.stop_and_check();
+}
