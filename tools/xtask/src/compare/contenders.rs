@@ -23,7 +23,7 @@ const MEMORY_MIB: u64 = 256;
 pub struct Lab {
     /// The command under test.
     pub tessera: PathBuf,
-    /// Where files under test are.
+    /// Where files under test are, and contenders run: what they print names files from here.
     pub dir: PathBuf,
     /// Where raw output goes.
     pub results: PathBuf,
@@ -91,11 +91,11 @@ impl Lab {
         match case.ground {
             Ground::Memory { .. } => Ok(Arena::Memory),
             Ground::File { .. } => {
-                let path = self.dir.join("file");
-                written_file(&path, 3 * self.region_mib + 1024)?;
-                Ok(Arena::File(path))
+                let name = PathBuf::from("file");
+                written_file(&self.dir.join(&name), 3 * self.region_mib + 1024)?;
+                Ok(Arena::File(name))
             }
-            Ground::NbdFile => Servers::start(self, &self.dir, true).map(Arena::Servers),
+            Ground::NbdFile => Servers::start(self, Path::new(""), true).map(Arena::Servers),
             Ground::NbdMemory => {
                 Servers::start(self, Path::new("/dev/shm"), false).map(Arena::Servers)
             }
@@ -142,6 +142,13 @@ impl Lab {
         Ok(Run { iops, waited_percent: ended.waited_percent })
     }
 
+    /// A program bound to a CPU that runs where the files under test are.
+    pub fn program(&self, cpu: Option<usize>, program: impl Into<PathBuf>) -> Command {
+        let mut command = on_cpu(cpu, program);
+        command.current_dir(&self.dir);
+        command
+    }
+
     fn limit(&self) -> Duration {
         Duration::from_secs(self.seconds + 120)
     }
@@ -156,7 +163,7 @@ impl Lab {
     ) -> Result<Ended, String> {
         let Load { read, random, block_kib, depth, fsync } = case.load;
         let region_mib = if path.is_some() { self.region_mib } else { MEMORY_MIB };
-        let mut command = on_cpu(self.cpus.0, &self.tessera);
+        let mut command = self.program(self.cpus.0, &self.tessera);
         command
             .args(["--json", "bench", "engine", "--read", if read { "100" } else { "0" }])
             .args(["--pattern", if random { "rand" } else { "seq" }])
@@ -183,7 +190,7 @@ impl Lab {
             (false, true) => "read",
             (false, false) => "write",
         };
-        let mut command = on_cpu(cpu, "fio");
+        let mut command = self.program(cpu, "fio");
         command
             .args(["--name=case", "--thread", "--output-format=json", "--time_based"])
             .args(["--norandommap", "--randrepeat=0", "--group_reporting"])

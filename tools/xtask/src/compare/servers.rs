@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::contenders::{Lab, written_file};
-use super::process::{Running, on_cpu, run};
+use super::process::{Running, run};
+
+/// The peer's socket beside ours.
+const PEER_SOCKET: &str = "peer.sock";
 
 /// The two servers and what they serve.
 pub struct Servers {
@@ -19,23 +22,25 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Starts both on files in `at`; `direct`: without the page cache.
+    /// Starts both on files in `at`, as seen from the lab's directory; `direct`: without the
+    /// page cache.
     pub fn start(lab: &Lab, at: &Path, direct: bool) -> Result<Servers, String> {
         let dir = tempfile::Builder::new().prefix("tessera-compare-").tempdir_in(&lab.dir);
         let dir = dir.map_err(|e| format!("{}: {e}", lab.dir.display()))?;
-        let files = [at.join("tessera-compare-ours"), at.join("tessera-compare-peer")];
+        let from = lab.dir.join(at);
+        let names = ["tessera-compare-ours", "tessera-compare-peer"];
+        let files = names.map(|name| from.join(name));
         let mib = 2 * lab.region_mib + 1024;
         files.iter().try_for_each(|file| written_file(file, mib))?;
         clear_edges(&files[0])?;
         let ours = start_ours(lab, dir.path(), &files[0])?;
-        let (peer, socket) = start_peer(lab, dir.path(), &files[1], direct)?;
+        let peer = start_peer(lab, dir.path(), &at.join(names[1]), direct)?;
+        let name = Path::new(dir.path().file_name().expect("a new directory has a name"));
+        let uri = |socket| format!("nbd+unix:///v?socket={}", name.join(socket).display());
         let servers = Servers {
             ours,
             peer,
-            uris: [
-                format!("nbd+unix:///v?socket={}", dir.path().join("nbd.sock").display()),
-                format!("nbd+unix:///v?socket={}", socket.display()),
-            ],
+            uris: [uri("nbd.sock"), uri(PEER_SOCKET)],
             dir,
             files: if direct { Vec::new() } else { files.to_vec() },
         };
@@ -57,7 +62,7 @@ impl Servers {
 
     /// Writes the whole region once.
     fn fill(&self, lab: &Lab, ours: bool) -> Result<(), String> {
-        let mut command = Command::new("fio");
+        let mut command = lab.program(None, "fio");
         command
             .args(["--name=fill", "--thread", "--rw=write", "--bs=128k", "--iodepth=16"])
             .args(["--end_fsync=1", "--ioengine=nbd"])
@@ -93,8 +98,8 @@ fn start_ours(lab: &Lab, data: &Path, file: &Path) -> Result<Running, String> {
     );
     fs::write(data.join("tessera.toml"), config).map_err(|e| format!("tessera.toml: {e}"))?;
     // Its one core takes the first CPU by itself.
-    let mut command = Command::new(&lab.tessera);
-    command.arg("--data").arg(data).arg("serve");
+    let mut command = lab.program(None, &lab.tessera);
+    command.arg("--data").arg(data.file_name().unwrap_or_default()).arg("serve");
     let log = lab.results.join("tessera-serve.log");
     let server = Running::serve(command, &log, &data.join("nbd.sock"))?;
     let size = format!("{}MiB", lab.region_mib);
@@ -104,15 +109,10 @@ fn start_ours(lab: &Lab, data: &Path, file: &Path) -> Result<Running, String> {
     Ok(server)
 }
 
-fn start_peer(
-    lab: &Lab,
-    dir: &Path,
-    file: &Path,
-    direct: bool,
-) -> Result<(Running, PathBuf), String> {
-    let socket = dir.join("peer.sock");
+fn start_peer(lab: &Lab, dir: &Path, file: &Path, direct: bool) -> Result<Running, String> {
+    let socket = dir.join(PEER_SOCKET);
     let cache = if direct { "on" } else { "off" };
-    let mut command = on_cpu(lab.cpus.1, "qemu-storage-daemon");
+    let mut command = lab.program(lab.cpus.1, "qemu-storage-daemon");
     command
         .arg("--blockdev")
         .arg(format!(
@@ -124,5 +124,5 @@ fn start_peer(
         .arg(format!("addr.type=unix,addr.path={}", socket.display()))
         .args(["--export", "type=nbd,id=e,node-name=r,name=v,writable=on"]);
     let log = lab.results.join("qemu-storage-daemon.log");
-    Ok((Running::serve(command, &log, &socket)?, socket))
+    Running::serve(command, &log, &socket)
 }
