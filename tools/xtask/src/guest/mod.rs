@@ -48,6 +48,7 @@ impl Action {
             seeds: vec![1],
             seconds: 30,
             kernels: vec!["6.1".into()],
+            kills: 10,
             bless: false,
             tessera: None,
         };
@@ -71,6 +72,9 @@ pub struct Options {
     /// Kernels of the guests that attach volumes over NVMe/TCP
     #[arg(long, value_delimiter = ',', default_values = ["6.1", "6.12"])]
     pub kernels: Vec<String>,
+    /// How often `nvmf-kill` kills the server
+    #[arg(long, default_value_t = 10)]
+    pub kills: u32,
     /// Rewrite the golden texts of the scenarios that have some
     #[arg(long)]
     pub bless: bool,
@@ -145,7 +149,7 @@ const SCENARIOS: [Scenario; 9] = [
     },
     Scenario {
         name: "nvmf-kill",
-        what: "the server killed ten times under verified writes; the host reconnects",
+        what: "the server killed again and again under verified writes; the host reconnects",
         run: nvmf::kill::scenario,
     },
     Scenario {

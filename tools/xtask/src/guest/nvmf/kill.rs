@@ -1,4 +1,4 @@
-//! The server dies ten times under verified writes; the host reconnects, no request fails, and
+//! The server dies again and again under verified writes; the host reconnects, no request fails, and
 //! everything that was written is there (promise 2).
 
 use super::{RECOVERY, Test, run, satisfied};
@@ -18,7 +18,7 @@ load $device --bs=4k --size=16M &
 random=$!
 load $device --bs=64k --offset=64M --size=32M --fsync=8 &
 large=$!
-for round in 1 2 3 4 5 6 7 8 9 10; do
+for round in $(seq $KILLS); do
     sleep $((1 + round % 3))
     host server kill
     host server start

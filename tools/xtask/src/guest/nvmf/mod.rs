@@ -167,10 +167,11 @@ fn boot(
         limit: Duration::from_secs(SCRIPT_SECONDS) + SLACK,
     };
     let script = format!(
-        "HOST={GATEWAY}\nPORT={}\nDISCOVERY_PORT={}\nDOOR={}\n{PRELUDE}\n{}",
+        "HOST={GATEWAY}\nPORT={}\nDISCOVERY_PORT={}\nDOOR={}\nKILLS={}\n{PRELUDE}\n{}",
         served.port,
         served.discovery_port,
         served.door()?,
+        rig.options.kills,
         script
     );
     let contents = Contents {
