@@ -17,12 +17,15 @@ pub use crate::journal::fuzz::recovery;
 pub use crate::pool::fuzz::superblock;
 pub use crate::target::nbd::client::fuzz::nbd_client;
 pub use crate::target::nbd::fuzz::{nbd_negotiation, nbd_requests};
+pub use crate::target::nvmf::controller::fuzz::nvmf_controller;
+pub use crate::target::nvmf::exports::fuzz::nvmf_exports;
+pub use crate::target::nvmf::fabric::fuzz::nvmf_link;
 
 /// A target takes any bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by name; `tools/fuzz/targets` has a program of each name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("admin", admin),
     ("checkpoint", checkpoint),
     ("config", config),
@@ -30,6 +33,9 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("nbd_client", nbd_client),
     ("nbd_negotiation", nbd_negotiation),
     ("nbd_requests", nbd_requests),
+    ("nvmf_controller", nvmf_controller),
+    ("nvmf_exports", nvmf_exports),
+    ("nvmf_link", nvmf_link),
     ("recovery", recovery),
     ("superblock", superblock),
     ("trace", trace),

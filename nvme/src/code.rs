@@ -79,6 +79,7 @@ statuses! {
     CID_CONFLICT = sct::GENERIC, 0x03, "Command ID conflict.";
     DATA_TRANSFER_ERROR = sct::GENERIC, 0x04, "Data transfer error.";
     INTERNAL = sct::GENERIC, 0x06, "Internal error.";
+    ABORT_REQUESTED = sct::GENERIC, 0x07, "Command abort requested.";
     ABORTED_SQ_DELETION = sct::GENERIC, 0x08, "Command aborted due to SQ deletion.";
     ABORTED_FAILED_FUSED = sct::GENERIC, 0x09, "Command aborted due to failed fused command.";
     ABORTED_MISSING_FUSED = sct::GENERIC, 0x0a, "Command aborted due to missing fused command.";

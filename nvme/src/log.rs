@@ -189,6 +189,13 @@ pub struct AnaHeader {
 
 const _: () = assert!(size_of::<AnaHeader>() == 16);
 
+impl AnaHeader {
+    /// Of as many groups.
+    pub fn new(change_count: u64, groups: u16) -> Self {
+        Self { change_count: change_count.into(), groups: groups.into(), reserved10: [0; 6] }
+    }
+}
+
 /// One ANA group; its NSIDs follow, ascending.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

@@ -14,6 +14,10 @@
 #![forbid(unsafe_code)]
 
 pub mod connection;
+pub mod controller;
+pub mod discovery;
+pub mod exports;
+pub mod fabric;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod queue;
