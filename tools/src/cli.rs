@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    Context, bench, check, demo, device, image, replay, serve, shell, status, tier, trace, upgrade,
-    volume,
+    Context, bench, check, demo, device, image, replay, serve, shell, status, target, tier, trace,
+    upgrade, volume,
 };
 use crate::error::CommandError;
 use crate::output::Form;
@@ -49,6 +49,9 @@ enum Command {
     /// List and show the pool's devices
     #[command(subcommand)]
     Device(device::Action),
+    /// Export volumes to hosts
+    #[command(subcommand)]
+    Target(target::Action),
     /// Move data between the tiers
     #[command(subcommand)]
     Tier(tier::Action),
@@ -92,6 +95,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CommandError> {
         Command::Status(args) => status::run(args, context),
         Command::Volume(action) => volume::run(action, context),
         Command::Device(action) => device::run(action, context),
+        Command::Target(action) => target::run(action, context),
         Command::Tier(action) => tier::run(action, context),
         Command::Image(action) => image::run(action, context),
         Command::Trace(action) => trace::run(action, context),
@@ -138,6 +142,20 @@ mod tests {
             "tessera --data d upgrade --json",
             "tessera --data d status --json",
             "tessera volume create vm1 --size 8GiB --fragment-size 256KiB --block-size 4096",
+            "tessera serve --nvmf tcp:127.0.0.1:4420 --nvmf-discovery tcp:127.0.0.1:8009",
+            "tessera target nvmf listen 127.0.0.1:4420",
+            "tessera target nvmf unlisten [::1]:4420",
+            "tessera target nvmf subsystem add nqn.2026-11.example:v1 --volume a --volume b --any-host",
+            "tessera target nvmf subsystem add nqn.2026-11.example:v1 --volume a --host nqn.2026-11.example:h --host nqn.2026-11.example:i --read-only --serial S",
+            "tessera target nvmf subsystem remove nqn.2026-11.example:v1",
+            "tessera target nvmf subsystem list --json",
+            "tessera target nvmf subsystem show nqn.2026-11.example:v1",
+            "tessera target nvmf namespace add nqn.2026-11.example:v1 a --nsid 7 --read-only --group 2",
+            "tessera target nvmf namespace remove nqn.2026-11.example:v1 7",
+            "tessera target nvmf host add nqn.2026-11.example:v1 nqn.2026-11.example:h",
+            "tessera target nvmf host remove nqn.2026-11.example:v1 nqn.2026-11.example:h",
+            "tessera target nvmf ana set nqn.2026-11.example:v1 1 non-optimized",
+            "tessera target nvmf connections --json",
             "tessera tier spill vm1",
             "tessera volume list",
             "tessera volume show vm1",
@@ -178,6 +196,12 @@ mod tests {
             "tessera replay in.csv --live --volume vm1 --speed 0",
             "tessera replay in.csv --live --volume vm1 --depth 0",
             "tessera device show -- -1",
+            "tessera serve --nvmf unix:x",
+            "tessera target nvmf listen 4420",
+            "tessera target nvmf subsystem add nqn.2026-11.example:v1 --any-host",
+            "tessera target nvmf subsystem add nqn.2026-11.example:v1 --volume a",
+            "tessera target nvmf subsystem add nqn.2026-11.example:v1 --volume a --any-host --host nqn.2026-11.example:h",
+            "tessera target nvmf ana set nqn.2026-11.example:v1 1 optimised",
             "tessera completions",
             "tessera completions tcsh",
             "tessera man",

@@ -16,6 +16,45 @@ pub enum NbdListener {
     Tcp(SocketAddr),
 }
 
+/// Where NVMe/TCP hosts connect: `tcp:HOST:PORT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NvmfListener(pub SocketAddr);
+
+impl NvmfListener {
+    /// True if only processes of this host can reach it.
+    pub fn is_local(self) -> bool {
+        self.0.ip().is_loopback()
+    }
+}
+
+impl std::fmt::Display for NvmfListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "tcp:{}", self.0)
+    }
+}
+
+impl TryFrom<String> for NvmfListener {
+    type Error = NvmfListenerError;
+
+    fn try_from(text: String) -> Result<Self, NvmfListenerError> {
+        let address = text.strip_prefix("tcp:").ok_or(NvmfListenerError)?;
+        let mut found = address.to_socket_addrs().map_err(|_| NvmfListenerError)?;
+        found.next().map(NvmfListener).ok_or(NvmfListenerError)
+    }
+}
+
+impl From<NvmfListener> for String {
+    fn from(listener: NvmfListener) -> String {
+        listener.to_string()
+    }
+}
+
+/// Not a listener of NVMe/TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected tcp:ADDRESS:PORT")]
+pub struct NvmfListenerError;
+
 /// Not a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected unix:PATH or tcp:ADDRESS:PORT")]
@@ -107,6 +146,19 @@ mod tests {
         assert!(!NbdListener::try_from("tcp:0.0.0.0:1".to_owned()).unwrap().is_local());
         for bad in ["", "unix:", "nbd.sock", "tcp:", "tcp:127.0.0.1", "tcp:127.0.0.1:70000"] {
             assert_eq!(NbdListener::try_from(bad.to_owned()), Err(ListenerError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_connect_by_tcp_alone() {
+        let listener = NvmfListener::try_from("tcp:127.0.0.1:4420".to_owned()).unwrap();
+        assert_eq!(
+            (listener.to_string().as_str(), listener.is_local()),
+            ("tcp:127.0.0.1:4420", true)
+        );
+        assert!(!NvmfListener::try_from("tcp:[::]:4420".to_owned()).unwrap().is_local());
+        for bad in ["", "127.0.0.1:4420", "unix:x", "tcp:", "tcp:1.2.3.4", "tcp:127.0.0.1:70000"] {
+            assert_eq!(NvmfListener::try_from(bad.to_owned()), Err(NvmfListenerError), "{bad}");
         }
     }
 }

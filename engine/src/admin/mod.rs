@@ -19,6 +19,7 @@ pub mod config;
 pub mod fuzz;
 mod line;
 pub mod listener;
+pub mod nvmf;
 pub mod protocol;
 pub mod report;
 pub mod server;
@@ -26,6 +27,9 @@ pub mod size;
 
 pub use client::{AdminClient, ClientError};
 pub use config::{Config, ConfigError};
+pub use nvmf::{
+    NvmfConnectionReport, NvmfListenerReport, NvmfNamespaceReport, NvmfSubsystemReport,
+};
 pub use protocol::{AdminError, AdminRequest, AdminResponse, ErrorCode, PrefetchKind, Progress};
 pub use report::{
     CoreReport, DeviceReport, Role, StatsReport, StatusReport, TierUsage, TraceReport, VolumeReport,

@@ -9,12 +9,14 @@
 //!
 //! Names and codes are stable; fields are only ever added, with a default.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use predictor::prefetch::PrefetchKind;
 
+use super::nvmf::{NvmfConnectionReport, NvmfListenerReport, NvmfSubsystemReport};
 use super::report::{DeviceReport, StatsReport, StatusReport, TraceReport, VolumeReport};
 
 /// Name of the socket in a data directory.
@@ -107,6 +109,92 @@ pub enum AdminRequest {
     },
     /// Ends the trace. → [`AdminResponse::Trace`].
     TraceStop,
+    /// Listens for NVMe/TCP hosts, also after a restart. → [`AdminResponse::NvmfListeners`].
+    NvmfListen {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Ends a listener of [`AdminRequest::NvmfListen`]. → [`AdminResponse::NvmfListeners`].
+    NvmfUnlisten {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Makes a subsystem. → [`AdminResponse::NvmfSubsystem`].
+    NvmfSubsystemAdd {
+        /// Its name.
+        nqn: String,
+        /// Volumes that become its namespaces, from 1.
+        volumes: Vec<String>,
+        /// Hosts that may connect; any if absent.
+        #[serde(default)]
+        hosts: Option<Vec<String>>,
+        /// Refuse writes to all of its namespaces.
+        #[serde(default)]
+        read_only: bool,
+        /// Its serial number; made of its name if absent.
+        #[serde(default)]
+        serial: Option<String>,
+    },
+    /// Removes a subsystem and disconnects its hosts. → [`AdminResponse::Done`].
+    NvmfSubsystemRemove {
+        /// Its name.
+        nqn: String,
+    },
+    /// → [`AdminResponse::NvmfSubsystems`], sorted by name.
+    NvmfSubsystemList,
+    /// → [`AdminResponse::NvmfSubsystem`].
+    NvmfSubsystemShow {
+        /// Its name.
+        nqn: String,
+    },
+    /// Adds a volume to a subsystem. → [`AdminResponse::NvmfSubsystem`].
+    NvmfNamespaceAdd {
+        /// The subsystem.
+        nqn: String,
+        /// The volume.
+        volume: String,
+        /// The namespace's number; the least free one if absent.
+        #[serde(default)]
+        nsid: Option<u32>,
+        /// Refuse writes.
+        #[serde(default)]
+        read_only: bool,
+        /// ANA group; 1 if absent.
+        #[serde(default)]
+        group: Option<u32>,
+    },
+    /// Removes a namespace. → [`AdminResponse::NvmfSubsystem`].
+    NvmfNamespaceRemove {
+        /// The subsystem.
+        nqn: String,
+        /// The namespace.
+        nsid: u32,
+    },
+    /// Lets a host in. → [`AdminResponse::NvmfSubsystem`].
+    NvmfHostAdd {
+        /// The subsystem.
+        nqn: String,
+        /// The host's name.
+        host: String,
+    },
+    /// No longer lets a host in, and disconnects it. → [`AdminResponse::NvmfSubsystem`].
+    NvmfHostRemove {
+        /// The subsystem.
+        nqn: String,
+        /// The host's name.
+        host: String,
+    },
+    /// Sets the state of an ANA group. → [`AdminResponse::NvmfSubsystem`].
+    NvmfAnaSet {
+        /// The subsystem.
+        nqn: String,
+        /// The group.
+        group: u32,
+        /// `optimized`, `non-optimized`, `inaccessible`, `persistent-loss` or `change`.
+        state: String,
+    },
+    /// → [`AdminResponse::NvmfConnections`], by host.
+    NvmfConnections,
     /// Makes everything completed durable. → [`AdminResponse::Done`].
     Flush,
     /// Drain, flush, checkpoint and exit; the reply comes before the exit.
@@ -149,6 +237,23 @@ pub enum AdminResponse {
     Stats(StatsReport),
     /// A finished trace.
     Trace(TraceReport),
+    /// Where NVMe/TCP hosts connect.
+    NvmfListeners {
+        /// In the order in which discovery tells them.
+        listeners: Vec<NvmfListenerReport>,
+    },
+    /// One subsystem.
+    NvmfSubsystem(NvmfSubsystemReport),
+    /// All subsystems.
+    NvmfSubsystems {
+        /// Sorted by name.
+        subsystems: Vec<NvmfSubsystemReport>,
+    },
+    /// Queues of NVMe/TCP hosts.
+    NvmfConnections {
+        /// By host.
+        connections: Vec<NvmfConnectionReport>,
+    },
 }
 
 /// The stable name of a failure.
@@ -167,6 +272,12 @@ pub enum ErrorCode {
     ShrinkNeedsForce,
     /// No such device.
     DeviceNotFound,
+    /// The name, number or address is taken.
+    NvmfExists,
+    /// No such subsystem, namespace, host or listener.
+    NvmfNotFound,
+    /// An address cannot be listened on.
+    Listen,
     /// The pool is full.
     NoSpace,
     /// A trace is being recorded already.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::command::{Command, CoreStats, Outcome};
 use super::control::{Server, State};
+use super::nvmf;
 use super::open::{random_uuid, uuid_text};
 use super::recorder::Recorder;
 use crate::admin::protocol::{
@@ -88,6 +89,10 @@ pub fn handle(server: &Server, request: AdminRequest, report: &mut dyn FnMut(Pro
             server.request_stop();
             Ok(AdminResponse::Done)
         }
+        other => match nvmf::handle(server, other) {
+            Ok(answer) => answer,
+            Err(other) => unreachable!("every request is carried out: {other:?}"),
+        },
     }
 }
 
@@ -100,7 +105,7 @@ fn failed(what: &str, failure: Failure) -> AdminError {
     AdminError::new(code, format!("{what}: {failure}"))
 }
 
-fn catalog_error(error: CatalogError) -> AdminError {
+pub(super) fn catalog_error(error: CatalogError) -> AdminError {
     let code = match &error {
         CatalogError::Exists(_) => ErrorCode::VolumeExists,
         CatalogError::NotFound(_) => ErrorCode::VolumeNotFound,
@@ -118,7 +123,9 @@ fn catalog_error(error: CatalogError) -> AdminError {
 /// Tells all cores of the volumes as they are now; returns when nobody works by the old list.
 fn publish(server: &Server, state: &State) -> Outcome {
     let volumes = state.catalog.serving();
-    server.do_all(|done| Command::Volumes(volumes.clone(), done))
+    let outcome = server.do_all(|done| Command::Volumes(volumes.clone(), done));
+    nvmf::set_volumes(server, volumes);
+    outcome
 }
 
 fn create(
@@ -169,6 +176,11 @@ fn resize(server: &Server, name: &str, size_bytes: u64, force: bool) -> Answer {
 fn delete(server: &Server, name: &str) -> Answer {
     let mut state = server.state();
     let id = state.catalog.find(name).map_err(catalog_error)?;
+    let uuid = state.catalog.get(id).expect("just found").uuid;
+    if let Some(nqn) = nvmf::exporting(server, uuid).first() {
+        let message = format!("volume {name:?} is exported by {nqn}: remove it there first");
+        return Err(AdminError::new(ErrorCode::VolumeInUse, message));
+    }
     let clients = clients_of(id, &server.ask_all(Command::Stats));
     if clients > 0 {
         let message = format!("volume {name:?} is in use by {clients} connections");

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
@@ -14,6 +14,7 @@ use super::ServeError;
 use super::admin;
 use super::command::{Command, CoreMessage, CoreStats, Outcome};
 use super::notify::{self, notify};
+use super::nvmf::Fabric;
 use super::open;
 use super::recorder::Recorder;
 use super::start::{self, CoreEnd, Kit, predictor_settings};
@@ -28,6 +29,7 @@ use crate::pool::Pool;
 use crate::pool::space_map::SpaceMap;
 use crate::pool::stores::StorePool;
 use crate::target::nbd::listener::{Address, Listener};
+use crate::target::nvmf::fabric::Handle;
 use crate::units::CoreId;
 use crate::volume::catalog::Catalog;
 
@@ -77,6 +79,8 @@ pub struct Server {
     stop: UnixStream,
     /// The training thread, until the server stops.
     pub training: Mutex<Option<Training>>,
+    /// To the NVMe/TCP target's fabric thread, where there is one.
+    pub fabric: OnceLock<Handle>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -152,6 +156,13 @@ pub fn serve(data_dir: &Path, config: Config) -> Result<(), ServeError> {
     let admin_socket = crate::admin::server::listen(data_dir)?;
     let launched = launch(data_dir, config, opened, start::spawn)?;
     let Launched { server, cores, stopped, lock } = launched;
+    let fabric = match Fabric::start(&server) {
+        Ok(fabric) => fabric,
+        Err(error) => {
+            stop_cores(&server, cores)?;
+            return Err(error.into());
+        }
+    };
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         let end = server.stop.try_clone().map_err(system("making a socket pair"))?;
         signal_hook::low_level::pipe::register(signal, end).map_err(system("taking a signal"))?;
@@ -163,7 +174,10 @@ pub fn serve(data_dir: &Path, config: Config) -> Result<(), ServeError> {
     drop(nbd);
     // Left behind it would only be replaced by the next server.
     let _ = std::fs::remove_file(data_dir.join(crate::admin::protocol::SOCKET_NAME));
+    fabric.close();
     let stopped = stop_cores(&server, cores);
+    // Its queues have ended with the cores.
+    fabric.stop();
     drop(lock);
     stopped
 }
@@ -212,6 +226,7 @@ pub(super) fn launch<T>(
         since: Instant::now(),
         stop,
         training: Mutex::new(None),
+        fabric: OnceLock::new(),
         config,
     });
     start_training(&server, saved, lessons)?;

@@ -2,8 +2,8 @@
 //!
 //! Threads: one pinned core each ([`core_loop`]), which own all data; the
 //! control thread ([`control`]), which owns catalog, listeners and signals; one
-//! thread per admin connection ([`admin`]); one for training ([`trainer`]).
-//! The latter three reach the cores through mailboxes only and are never on
+//! thread per admin connection ([`admin`]); one for training ([`trainer`]); one for
+//! what NVMe/TCP connections share ([`nvmf`]). The latter four reach the cores through mailboxes only and are never on
 //! the data path.
 
 pub mod admin;
@@ -14,6 +14,7 @@ pub mod core_loop;
 pub mod embedded;
 pub mod host;
 pub mod notify;
+pub mod nvmf;
 pub mod observe;
 pub mod open;
 pub mod recorder;
@@ -76,6 +77,9 @@ pub enum ServeError {
     /// A listener cannot be made.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The NVMe/TCP target cannot start.
+    #[error(transparent)]
+    Nvmf(#[from] crate::target::nvmf::fabric::StartError),
     /// The admin socket cannot be made.
     #[error(transparent)]
     Admin(#[from] crate::admin::server::ListenError),

@@ -9,6 +9,7 @@ pub mod replay;
 pub mod serve;
 pub mod shell;
 pub mod status;
+pub mod target;
 pub mod tier;
 pub mod trace;
 pub mod upgrade;

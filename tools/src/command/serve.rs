@@ -7,7 +7,7 @@ use engine::server::ServeError;
 
 use super::{Context, when_unlocked};
 use crate::admin::config::{CONFIG_NAME, Emulate};
-use crate::admin::listener::{ListenerError, NbdListener};
+use crate::admin::listener::{ListenerError, NbdListener, NvmfListener, NvmfListenerError};
 use crate::admin::{Config, Role};
 use crate::error::CommandError;
 
@@ -23,6 +23,12 @@ pub struct Args {
     /// Listen here instead: unix:PATH or tcp:ADDRESS:PORT
     #[arg(long, value_name = "LISTENER", value_parser = parse_listener)]
     nbd: Vec<NbdListener>,
+    /// Listen for NVMe/TCP hosts here instead: tcp:ADDRESS:PORT
+    #[arg(long, value_name = "LISTENER", value_parser = parse_nvmf)]
+    nvmf: Vec<NvmfListener>,
+    /// Serve NVMe/TCP discovery alone here instead: tcp:ADDRESS:PORT
+    #[arg(long, value_name = "LISTENER", value_parser = parse_nvmf)]
+    nvmf_discovery: Vec<NvmfListener>,
     /// Allow listeners beyond this host although clients are not authenticated
     #[arg(long)]
     insecure_listen: bool,
@@ -30,6 +36,10 @@ pub struct Args {
 
 fn parse_listener(text: &str) -> Result<NbdListener, ListenerError> {
     NbdListener::try_from(text.to_owned())
+}
+
+fn parse_nvmf(text: &str) -> Result<NvmfListener, NvmfListenerError> {
+    NvmfListener::try_from(text.to_owned())
 }
 
 /// Serves until SIGTERM or SIGINT; a new directory gets the embedded default.
@@ -72,6 +82,12 @@ fn override_config(args: &Args, config: &mut Config) {
     config.insecure_listen |= args.insecure_listen;
     if !args.nbd.is_empty() {
         config.nbd.clone_from(&args.nbd);
+    }
+    if !args.nvmf.is_empty() {
+        config.nvmf.clone_from(&args.nvmf);
+    }
+    if !args.nvmf_discovery.is_empty() {
+        config.nvmf_discovery.clone_from(&args.nvmf_discovery);
     }
     if args.emulate.is_some() {
         for device in config.pool.devices.iter_mut().filter(|d| d.role == Role::Cold) {

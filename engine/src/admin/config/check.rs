@@ -41,6 +41,16 @@ impl Config {
                 return Err(("nbd", message));
             }
         }
+        let nvmf = [("nvmf", &self.nvmf), ("nvmf_discovery", &self.nvmf_discovery)];
+        for (key, listener) in nvmf.iter().flat_map(|(k, all)| all.iter().map(|l| (*k, *l))) {
+            if !self.insecure_listen && !listener.is_local() {
+                let message = format!(
+                    "{listener} is reachable beyond this host and hosts are not authenticated: \
+                     set insecure_listen = true if that is wanted"
+                );
+                return Err((key, message));
+            }
+        }
         self.check_devices()
     }
 

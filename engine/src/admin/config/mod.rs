@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::admin::listener::NbdListener;
+use crate::admin::listener::{NbdListener, NvmfListener};
 use crate::admin::protocol::PrefetchKind;
 use crate::admin::report::Role;
 use crate::admin::size::{ByteSize, exact_size};
@@ -69,6 +69,12 @@ pub struct Config {
     /// Where NBD clients attach.
     #[serde(default = "default_nbd")]
     pub nbd: Vec<NbdListener>,
+    /// Where NVMe/TCP hosts connect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nvmf: Vec<NvmfListener>,
+    /// Where NVMe/TCP hosts ask what there is, and nothing else.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub nvmf_discovery: Vec<NvmfListener>,
     /// Allow listeners beyond this host although clients are not authenticated.
     #[serde(default)]
     pub insecure_listen: bool,
@@ -159,6 +165,20 @@ fn default_stop_timeout() -> u32 {
 }
 fn default_nbd() -> Vec<NbdListener> {
     vec![NbdListener::Unix(PathBuf::from("nbd.sock"))]
+}
+
+/// A listener, or a list of them.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<NvmfListener>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected tcp:ADDRESS:PORT, or a list of them")]
+    enum Given {
+        One(NvmfListener),
+        Many(Vec<NvmfListener>),
+    }
+    Ok(match Given::deserialize(from)? {
+        Given::One(listener) => vec![listener],
+        Given::Many(listeners) => listeners,
+    })
 }
 
 /// Why there is no usable configuration.
@@ -278,6 +298,8 @@ impl Config {
             train_cpu: default_train_cpu(),
             stop_timeout: default_stop_timeout(),
             nbd: default_nbd(),
+            nvmf: Vec::new(),
+            nvmf_discovery: Vec::new(),
             insecure_listen: false,
             tier_policy: TierPolicy::default(),
             pool: PoolConfig { devices },

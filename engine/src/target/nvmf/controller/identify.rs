@@ -26,8 +26,8 @@ const ANA_CAPABILITIES: u8 = 0x1f | 1 << 6;
 const NAMESPACE_FEATURES: u8 = 1 << 1 | 1 << 3 | 1 << 4;
 /// DLFEAT: deallocated blocks read as zeros, Write Zeroes may deallocate.
 const DEALLOCATE_FEATURES: u8 = 1 | 1 << 3;
-/// VWC: a volatile cache; Flush to all namespaces is not supported.
-const VOLATILE_CACHE: u8 = 1 | 0b10 << 1;
+/// VWC: a volatile cache; Flush may be to all namespaces.
+const VOLATILE_CACHE: u8 = 1 | 0b11 << 1;
 /// FRMW: one slot, not to be written.
 const FIRMWARE_SLOTS: u8 = 1 | 1 << 1;
 /// FUSES: Compare and Write.

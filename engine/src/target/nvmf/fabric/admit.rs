@@ -232,8 +232,9 @@ impl Service {
         else {
             panic!("only a connection that leaves is handed over");
         };
-        // Its association may have ended while the response was on its way.
-        let Some(association) = self.associations.get(&id) else {
+        // Its association may have ended, or been reset, while the response was on its way.
+        let association = self.associations.get(&id);
+        let Some(association) = association.filter(|found| found.controller.is_ready()) else {
             return self.never_left(id, core, connect.qid);
         };
         let handle = self.handle.clone();

@@ -155,6 +155,7 @@ impl Placement {
     }
 
     /// Queues of all cores.
+    #[cfg(test)]
     pub fn total(&self) -> u32 {
         self.queues.iter().copied().map(u32::from).sum()
     }

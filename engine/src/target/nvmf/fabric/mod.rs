@@ -16,7 +16,8 @@
 //!   [`QueueEnd`] has come, so that no core ever gets more than [`QUEUES_PER_CORE`];
 //! - a queue identifier of an association is used again only after that;
 //! - a change of what is exported is on the disk before it is seen;
-//! - connections before Connect are at most [`MAX_FRESH`] and live [`CONNECT_NS`].
+//! - connections that are no admin queue, before Connect or after a hang-up, are at most
+//!   [`MAX_FRESH`], and the former live [`CONNECT_NS`].
 //!
 //! Others reach it by [`Handle`], which runs a closure on the thread. It reaches cores by
 //! [`Cores`]. No data of a volume ever passes here.
@@ -51,7 +52,7 @@ use crate::units::CoreId;
 pub use listener::ListenError;
 pub use service::{Service, StartError};
 
-/// Connections before Connect that there may be.
+/// Connections that there may be beside admin queues.
 pub const MAX_FRESH: usize = 1024;
 /// Admin queues that there may be.
 pub const MAX_ASSOCIATIONS: usize = 4096;

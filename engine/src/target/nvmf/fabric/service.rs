@@ -219,9 +219,9 @@ impl Service {
                     return self.pause_listeners();
                 }
             };
-            let fresh = self.connections.values().filter(|c| matches!(c.state, State::Fresh));
-            if fresh.count() >= MAX_FRESH {
-                let why = "too many connections wait for their Connect";
+            let admin = |c: &&Connection| matches!(c.state, State::Admin(_));
+            if self.connections.values().filter(|c| !admin(c)).count() >= MAX_FRESH {
+                let why = "too many connections have no queue";
                 self.complaints.line(self.now, "is turned away", &peer, &why);
                 continue;
             }
@@ -272,8 +272,22 @@ impl Service {
                     break;
                 }
                 self.work(token, &mut connection);
+                // What comes behind a Connect is for who takes the connection over.
+                if !connection.is_served() {
+                    break;
+                }
             }
         } else {
+            self.work(token, &mut connection);
+        }
+        // What has stopped for want of room for answers goes on when they are sent.
+        while connection.is_served() && connection.link.is_full() {
+            if let Err(error) = connection.send() {
+                return self.lost(connection, &error.kind().to_string());
+            }
+            if connection.link.is_full() {
+                break;
+            }
             self.work(token, &mut connection);
         }
         match outcome {

@@ -481,6 +481,23 @@ fn connections_before_connect_are_limited() {
 }
 
 #[test]
+fn commands_behind_long_answers_are_answered_too() {
+    let rig = Rig::new();
+    let (mut admin, _) = Host::enabled(rig.io, &nqn("any"), &nqn("h"));
+    let bytes = 1 << 20;
+    let mut entry = SubmissionEntry { opcode: admin::GET_LOG_PAGE, ..Default::default() };
+    let request =
+        LogRequest { lid: lid::SUPPORTED, lsp: 0, retain: true, bytes, offset: 0, by_index: false };
+    request.put(&mut entry);
+    entry.set_sgl(SglDescriptor::transport(u32::try_from(bytes).unwrap()));
+    (0..8).for_each(|_| admin.send(entry, &[]));
+    for _ in 0..8 {
+        let (status, _, data) = admin.completion();
+        assert_eq!((status, data.len() as u64), (Status::SUCCESS, bytes));
+    }
+}
+
+#[test]
 fn what_was_exported_is_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings {
