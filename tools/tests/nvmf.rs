@@ -153,10 +153,10 @@ fn a_volume_is_discovered_connected_and_survives_a_kill() {
     let queues: Vec<_> = report.as_array().unwrap().iter().collect();
     assert_eq!(queues.iter().map(|q| q["qid"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
     assert!(queues.iter().all(|q| q["host"] == HOST && q["subsystem"] == SUBSYSTEM));
-    assert_eq!((&queues[1]["written_bytes"], &queues[2]["read_bytes"]), (
-        &data.len().into(),
-        &data.len().into()
-    ));
+    assert_eq!(
+        (&queues[1]["written_bytes"], &queues[2]["read_bytes"]),
+        (&data.len().into(), &data.len().into())
+    );
     if rig.json(&["status"])["status"]["cores"] != 1 {
         assert_ne!(queues[1]["core"], queues[2]["core"], "queues go round the cores");
     }
