@@ -89,6 +89,7 @@ nvme disconnect -n $nqn
         &[
             "is not allowed, hostnqn",
             "Connect Invalid Data Parameter",
+            ": failed to connect queue: 0 ret=",
             "failed to connect socket: -111",
             "no usable path - requeuing I/O",
             "no available path - failing I/O",

@@ -34,10 +34,16 @@ within() {
 # connect NQN OPTIONS…: as nvme connect has them. On a busy machine emulated hosts are late with
 # their keep-alives: unless told otherwise these are patient.
 connect() {
-    nqn=$1
-    shift
-    nvme connect -t tcp -a "$HOST" -s "$PORT" -n "$nqn" \
-        --keep-alive-tmo=30 "$@"
+    nvme connect -t tcp -a "$HOST" -s "$PORT" --keep-alive-tmo=30 -n "$@"
+}
+
+# The real ones: the shell prefers its own of these names.
+blkdiscard() {
+    /bin/blkdiscard "$@"
+}
+
+fstrim() {
+    /bin/fstrim "$@"
 }
 
 # The name of the controller of a subsystem: nvme1.
