@@ -20,12 +20,13 @@ pub use crate::target::nbd::fuzz::{nbd_negotiation, nbd_requests};
 pub use crate::target::nvmf::controller::fuzz::nvmf_controller;
 pub use crate::target::nvmf::exports::fuzz::nvmf_exports;
 pub use crate::target::nvmf::fabric::fuzz::nvmf_link;
+pub use crate::target::nvmf::fuzz::{nvmf_pdus, nvmf_queue};
 
 /// A target takes any bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by name; `tools/fuzz/targets` has a program of each name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("admin", admin),
     ("checkpoint", checkpoint),
     ("config", config),
@@ -36,6 +37,8 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("nvmf_controller", nvmf_controller),
     ("nvmf_exports", nvmf_exports),
     ("nvmf_link", nvmf_link),
+    ("nvmf_pdus", nvmf_pdus),
+    ("nvmf_queue", nvmf_queue),
     ("recovery", recovery),
     ("superblock", superblock),
     ("trace", trace),

@@ -92,7 +92,13 @@ impl ByHand {
         }
     }
 
-    fn turn(&mut self) {
+    /// Sends the core a command. It is taken with the next turn.
+    pub fn send(&self, command: Command) {
+        self.launched.server.send(CoreId::new(0), command);
+    }
+
+    /// Turns the core once.
+    pub fn turn(&mut self) {
         self.core.poll(clock::now());
     }
 }

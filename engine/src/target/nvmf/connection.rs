@@ -128,6 +128,10 @@ impl<S: Stream> Connection<S> {
 
     /// Tells the host what it did.
     fn terminate(&mut self, fatal: Fatal, host: &mut impl Host) {
+        if self.queue.sender.is_inside_pdu() {
+            // What it is to read now would be taken for the rest of another PDU.
+            return self.give_up(EndReason::Violation(fatal), host);
+        }
         self.reason = EndReason::Violation(fatal);
         self.queue.abort(host);
         let Queue { receiver, sender, .. } = &mut self.queue;
@@ -302,6 +306,13 @@ impl<S: Stream> Member for Connection<S> {
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         let Self { association, qid, reason, .. } = *self;
+        let expected = matches!(
+            reason,
+            EndReason::Closed | EndReason::Dropped | EndReason::Stopped | EndReason::TooMany
+        );
+        if !expected {
+            tracing::info!(host = %self.host_nqn, qid, "I/O queue disconnected: {reason}");
+        }
         if let Some(on_end) = self.on_end.take() {
             on_end(QueueEnd { association, qid, reason });
         }

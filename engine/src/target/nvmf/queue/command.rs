@@ -77,6 +77,8 @@ pub(super) struct Command {
     /// Bytes of data that were asked for, and those that came.
     pub(super) granted: u32,
     pub(super) received: u32,
+    /// Its R2T is one of the long ones.
+    pub(super) long_r2t: bool,
     /// All pieces were made.
     pub(super) issued_all: bool,
     /// Waits in the queue of those that want pieces.
@@ -126,6 +128,7 @@ impl Command {
             issued_of_range: 0,
             granted: 0,
             received: 0,
+            long_r2t: false,
             issued_all: false,
             queued: false,
             first: NONE,

@@ -6,7 +6,7 @@ use zerocopy::FromBytes;
 use super::command::{self, Command, Kind};
 use super::piece::{State, piece_length, position};
 use super::respond::Token;
-use super::{NONE, Queue};
+use super::{LITTLE_BYTES, LONG_BYTES, NONE, Queue};
 use crate::request::{Host, buffer_bytes};
 use crate::units::BLOCK_BYTES;
 
@@ -138,6 +138,11 @@ impl Queue {
             return Issued::Waits;
         }
         command.granted = issued;
+        if issued - granted >= LONG_BYTES {
+            command.long_r2t = true;
+            self.long_r2ts += 1;
+            self.receiver.set_appetite(LITTLE_BYTES);
+        }
         let token = Token { piece: NONE, ends: NONE };
         self.sender.ask(cid, number, granted, issued - granted, token.pack());
         Issued::Done

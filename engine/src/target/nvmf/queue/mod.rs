@@ -19,8 +19,8 @@
 //!   one is used up, the command waits, and if it is one whose data stand in the receive
 //!   buffer, so does the stream;
 //! - every live command can get one piece, whatever the others have;
-//! - reads and R2Ts leave [`RESERVE_BYTES`] of the queue's buffers to in-capsule data: behind
-//!   those may stand the data that the R2Ts have asked for;
+//! - reads and R2Ts leave [`RESERVE_BYTES`] of the queue's buffers, and [`RESERVE_PIECES`], to
+//!   in-capsule data: behind those may stand the data that the R2Ts have asked for;
 //! - a buffer that the host's data still go into is known to nobody else;
 //! - a queue that is dead sends nothing and keeps only what the engine has.
 
@@ -53,6 +53,8 @@ const PIECE_BYTES: u64 = 128 << 10;
 const COMPARE_PIECE_BYTES: u64 = 64 << 10;
 /// Bytes of buffers that only in-capsule data may use: those of one command.
 const RESERVE_BYTES: usize = 32 << 10;
+/// The same for pieces: in-capsule data may lie in two.
+const RESERVE_PIECES: usize = 1;
 /// Bytes of engine buffers that a queue may hold.
 pub const BUFFER_BYTES: usize = 8 << 20;
 /// Bytes that a queue may hold however many there are: any one piece, and the reserve.
@@ -61,6 +63,11 @@ pub const LEAST_BUFFER_BYTES: usize = 256 << 10;
 const MORE_PIECES: u16 = 64;
 /// Bytes of a queue's receive buffer; memory only as far as it is used.
 const RECEIVE_BYTES: usize = 256 << 10;
+/// Data that an R2T asks for, from which on they had better come straight into their buffers
+/// than be copied there: then little else is received at once.
+const LONG_BYTES: u32 = 32 << 10;
+/// What little is.
+const LITTLE_BYTES: usize = 4096;
 /// No command, no piece.
 const NONE: u16 = u16::MAX;
 
@@ -143,6 +150,8 @@ pub struct Queue {
     received_commands: u64,
     /// The host has terminated the connection, for this.
     terminated: Option<Fatal>,
+    /// R2Ts of [`LONG_BYTES`] and more whose data have not all come.
+    long_r2ts: u16,
     /// Entries that were answered, modulo the queue's size.
     sq_head: u16,
     buffered: usize,
@@ -176,6 +185,7 @@ impl Queue {
             fuse: Fusing::No,
             received_commands: 0,
             terminated: None,
+            long_r2ts: 0,
             // Connect was the first entry.
             sq_head: 1 % setup.entries,
             buffered: 0,

@@ -4,7 +4,7 @@
 //! to the queue from here alone.
 
 use super::command::Kind;
-use super::{COMPARE_PIECE_BYTES, NONE, PIECE_BYTES, Queue, RESERVE_BYTES};
+use super::{COMPARE_PIECE_BYTES, NONE, PIECE_BYTES, Queue, RESERVE_BYTES, RESERVE_PIECES};
 use crate::request::{Buf, Host, Op, Request};
 use crate::units::{BLOCK_BYTES, VolumeId, VolumeOffset, WINDOW_BYTES};
 
@@ -105,7 +105,8 @@ impl Queue {
     ) -> Option<u16> {
         let command = self.commands.get(number);
         let (kind, volume) = (command.kind, command.volume);
-        if command.pieces > 0 && self.pieces.vacant() <= usize::from(self.bare) {
+        let kept = if in_capsule { 0 } else { RESERVE_PIECES };
+        if command.pieces > 0 && self.pieces.vacant() <= usize::from(self.bare) + kept {
             return None;
         }
         let buffers = if kind == Kind::Compare { 2 } else { 1 };

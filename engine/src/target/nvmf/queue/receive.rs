@@ -1,7 +1,5 @@
 //! What comes from the host: commands, and the data of writes.
 
-use std::sync::atomic::Ordering;
-
 use nvme::entry::Fuse;
 use nvme::tcp::check::offset;
 use nvme::tcp::pdu::Data;
@@ -10,10 +8,10 @@ use nvme::{Status, SubmissionEntry};
 
 use super::command::{self, Command, Kind};
 use super::piece::State;
-use super::{Fusing, NONE, Queue};
+use super::{Fusing, NONE, Queue, RECEIVE_BYTES};
 use crate::request::{Buf, Host};
-use crate::target::nvmf::MAX_H2C_DATA_BYTES;
 use crate::target::nvmf::transport::{Event, Target};
+use crate::target::nvmf::{MAX_H2C_DATA_BYTES, bump};
 
 impl Queue {
     /// More bytes from the host can be taken now.
@@ -27,7 +25,7 @@ impl Queue {
         let result = self.take_events(host);
         let new = self.received_commands - before;
         if new > 0 {
-            self.setup.counters.commands.fetch_add(new, Ordering::Relaxed);
+            bump(&self.setup.counters.commands, new);
         }
         result
     }
@@ -163,6 +161,12 @@ impl Queue {
         if piece.at == piece.end() {
             piece.state = State::Full;
             command.filling = piece.next;
+        }
+        if command.received == command.granted && std::mem::take(&mut command.long_r2t) {
+            self.long_r2ts -= 1;
+            if self.long_r2ts == 0 {
+                self.receiver.set_appetite(RECEIVE_BYTES);
+            }
         }
         if end == Some(false) {
             command.failed.get_or_insert(Status::TRANSIENT_TRANSPORT_ERROR);

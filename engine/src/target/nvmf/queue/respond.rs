@@ -1,7 +1,5 @@
 //! What becomes of commands: data for the host, and responses.
 
-use std::sync::atomic::Ordering;
-
 use nvme::tcp::pdu::flags;
 use nvme::{CompletionEntry, Status};
 
@@ -9,6 +7,7 @@ use super::command::Kind;
 use super::piece::{State, position};
 use super::{Fusing, NONE, Queue, status};
 use crate::request::{Buf, Failure, Host};
+use crate::target::nvmf::bump;
 use crate::target::nvmf::transport::{Body, Sent};
 
 /// What ends when something is sent; [`NONE`] for nothing.
@@ -200,11 +199,9 @@ impl Queue {
         let counters = &self.setup.counters;
         let bytes = u64::from(command.transfer);
         match (command.failed, command.kind) {
-            (Some(_), _) => drop(counters.errors.fetch_add(1, Ordering::Relaxed)),
-            (None, Kind::Read) => drop(counters.read_bytes.fetch_add(bytes, Ordering::Relaxed)),
-            (None, Kind::Write | Kind::FusedWrite) => {
-                counters.written_bytes.fetch_add(bytes, Ordering::Relaxed);
-            }
+            (Some(_), _) => bump(&counters.errors, 1),
+            (None, Kind::Read) => bump(&counters.read_bytes, bytes),
+            (None, Kind::Write | Kind::FusedWrite) => bump(&counters.written_bytes, bytes),
             _ => {}
         }
         if self.fuse == Fusing::First(number) {

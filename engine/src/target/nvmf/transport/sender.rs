@@ -112,6 +112,11 @@ impl<B> Sender<B> {
         self.waiting > 0
     }
 
+    /// The first entry is partly sent: nothing else may be sent before the rest of it.
+    pub fn is_inside_pdu(&self) -> bool {
+        self.gone > 0
+    }
+
     /// Entries that there is room for.
     pub fn room(&self) -> usize {
         self.capacity - self.entries.len()

@@ -1,7 +1,7 @@
 //! Any commands, in any pieces and order of completion, against an array of bytes.
 
 use super::*;
-use crate::target::nvmf::fuzz::VOLUME_BYTES;
+use crate::target::nvmf::fuzz::{VOLUME_BYTES, nvmf_pdus, nvmf_queue};
 use crate::units::VolumeId;
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -27,6 +27,32 @@ fn want() -> impl Strategy<Value = Want> {
             Want { write, in_capsule: in_capsule && blocks <= 16, skip, blocks, seed }
         },
     )
+}
+
+proptest! {
+    /// Any bytes, and good commands with a few bytes changed, leave a queue that ends.
+    #[test]
+    fn wrong_bytes_do_no_harm(
+        mut bytes in prop::collection::vec(any::<u8>(), 3..2000),
+        good in any::<bool>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        if good {
+            let digests = Digests::from_bits(bytes[1]);
+            bytes.truncate(3);
+            for (cid, lba) in [(1, 8), (2, 3), (3, 300)] {
+                bytes.extend(capsule(&read(cid, 1, lba, 600), &[], digests));
+                bytes.extend(capsule(&write(cid + 3, 1, lba, 8), &[5; 4096], digests));
+                bytes.extend(capsule(&command(nvm::COMPARE, cid + 6, 2, lba, 1), &[], digests));
+            }
+        }
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        nvmf_pdus(&bytes);
+        nvmf_queue(&bytes);
+    }
 }
 
 proptest! {
