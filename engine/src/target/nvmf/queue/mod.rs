@@ -40,7 +40,7 @@ use std::sync::Arc;
 use nvme::tcp::{Digests, Fatal};
 
 use super::transport::{Receiver, Sender};
-use super::{Namespaces, NewQueue, QueueCounters};
+use super::{MAX_QUEUE_ENTRIES, Namespaces, NewQueue, QueueCounters};
 use crate::request::{Buf, Completion, Host};
 use crate::target::slots::{Queue as Fifo, Slots};
 use crate::units::ClientId;
@@ -166,8 +166,12 @@ impl Queue {
     pub const LAST_WORD: u32 = u32::MAX;
 
     /// A queue; `received` is what the host sent behind its Connect.
+    ///
+    /// # Panics
+    /// If it has fewer than two entries or more than [`MAX_QUEUE_ENTRIES`].
     pub fn new(setup: Setup, received: &[u8]) -> Queue {
         let commands = setup.entries;
+        assert!((2..=MAX_QUEUE_ENTRIES).contains(&commands), "checked at Connect");
         let pieces = commands + MORE_PIECES;
         // Per piece its data, per command an R2T and a response, and one last word.
         let entries = usize::from(pieces) + 2 * usize::from(commands) + 1;
