@@ -9,6 +9,8 @@
 
 #![forbid(unsafe_code)]
 
+mod initiator;
+
 use predictor::trace::{Reader, Record, Writer};
 
 pub use crate::admin::fuzz::{admin, config};
@@ -21,12 +23,13 @@ pub use crate::target::nvmf::controller::fuzz::nvmf_controller;
 pub use crate::target::nvmf::exports::fuzz::nvmf_exports;
 pub use crate::target::nvmf::fabric::fuzz::nvmf_link;
 pub use crate::target::nvmf::fuzz::{nvmf_pdus, nvmf_queue};
+pub use initiator::nvmf_initiator;
 
 /// A target takes any bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by name; `tools/fuzz/targets` has a program of each name.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("admin", admin),
     ("checkpoint", checkpoint),
     ("config", config),
@@ -36,6 +39,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("nbd_requests", nbd_requests),
     ("nvmf_controller", nvmf_controller),
     ("nvmf_exports", nvmf_exports),
+    ("nvmf_initiator", nvmf_initiator),
     ("nvmf_link", nvmf_link),
     ("nvmf_pdus", nvmf_pdus),
     ("nvmf_queue", nvmf_queue),
