@@ -3,8 +3,8 @@
 /// What both contenders of a case ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
-    /// Reads, else writes.
-    pub read: bool,
+    /// Share of reads in per cent; the rest are writes.
+    pub read_percent: u8,
     /// In random order, else sequential.
     pub random: bool,
     /// KiB of a request.
@@ -13,6 +13,8 @@ pub struct Load {
     pub depth: u32,
     /// Writes before each flush, 0 for never.
     pub fsync: u32,
+    /// Connections, each with its requests.
+    pub connections: u32,
 }
 
 /// Where the two meet.
@@ -32,6 +34,10 @@ pub enum Ground {
     NbdFile,
     /// Two NBD servers on files in `/dev/shm`, the same fio.
     NbdMemory,
+    /// Two NVMe/TCP targets on memory, SPDK's host.
+    NvmfMemory,
+    /// Two NVMe/TCP targets that have nothing to read, our own host, which costs less.
+    NvmfNull,
 }
 
 /// One comparison.
@@ -54,16 +60,27 @@ impl Case {
             Ground::File { .. } => "fio io_uring",
             Ground::Memory { .. } => "SPDK bdevperf malloc",
             Ground::NbdFile | Ground::NbdMemory => "qemu-storage-daemon",
+            Ground::NvmfMemory => "SPDK nvmf_tgt malloc",
+            Ground::NvmfNull => "SPDK nvmf_tgt null",
         }
     }
 }
 
 const fn random(read: bool, depth: u32, fsync: u32) -> Load {
-    Load { read, random: true, block_kib: 4, depth, fsync }
+    let read_percent = if read { 100 } else { 0 };
+    Load { read_percent, random: true, block_kib: 4, depth, fsync, connections: 1 }
+}
+
+const fn mixed(depth: u32) -> Load {
+    Load { read_percent: 70, ..random(true, depth, 0) }
 }
 
 const fn sequential(read: bool) -> Load {
-    Load { read, random: false, block_kib: 128, depth: 32, fsync: 0 }
+    Load { random: false, block_kib: 128, ..random(read, 32, 0) }
+}
+
+const fn on(connections: u32, load: Load) -> Load {
+    Load { connections, ..load }
 }
 
 const fn case(name: &'static str, ground: Ground, load: Load, goal: f64) -> Case {
@@ -74,9 +91,11 @@ const FILE: Ground = Ground::File { scattered: false };
 const SCATTERED: Ground = Ground::File { scattered: true };
 const COPY: Ground = Ground::Memory { copy: true };
 const NO_COPY: Ground = Ground::Memory { copy: false };
+const NVMF: Ground = Ground::NvmfMemory;
+const NULL: Ground = Ground::NvmfNull;
 
 /// All comparisons.
-pub const CASES: [Case; 23] = [
+pub const CASES: [Case; 43] = [
     case("memory-randread-qd1", COPY, random(true, 1, 0), 1.0),
     case("memory-randread-qd32", COPY, random(true, 32, 0), 1.0),
     case("memory-randread-qd32-in-place", NO_COPY, random(true, 32, 0), 1.0),
@@ -100,6 +119,26 @@ pub const CASES: [Case; 23] = [
     case("nbd-memory-randread-qd32", Ground::NbdMemory, random(true, 32, 0), 1.3),
     case("nbd-memory-randwrite-qd1", Ground::NbdMemory, random(false, 1, 0), 1.3),
     case("nbd-memory-randwrite-qd32", Ground::NbdMemory, random(false, 32, 0), 1.3),
+    case("nvmf-randread-qd1", NVMF, random(true, 1, 0), 1.1),
+    case("nvmf-randread-qd32", NVMF, random(true, 32, 0), 1.35),
+    case("nvmf-randread-qd128", NVMF, random(true, 128, 0), 1.1),
+    case("nvmf-randwrite-qd1", NVMF, random(false, 1, 0), 1.1),
+    case("nvmf-randwrite-qd32", NVMF, random(false, 32, 0), 1.35),
+    case("nvmf-randwrite-qd128", NVMF, random(false, 128, 0), 1.35),
+    case("nvmf-mixed-qd1", NVMF, mixed(1), 1.1),
+    case("nvmf-mixed-qd32", NVMF, mixed(32), 1.35),
+    case("nvmf-mixed-qd128", NVMF, mixed(128), 1.1),
+    case("nvmf-seqread-128k", NVMF, sequential(true), 1.0),
+    case("nvmf-seqwrite-128k", NVMF, sequential(false), 1.0),
+    case("nvmf-randread-qd32-4-connections", NVMF, on(4, random(true, 32, 0)), 1.35),
+    case("nvmf-randwrite-qd32-4-connections", NVMF, on(4, random(false, 32, 0)), 1.35),
+    case("nvmf-randread-qd32-8-connections", NVMF, on(8, random(true, 32, 0)), 1.35),
+    case("nvmf-randwrite-qd32-8-connections", NVMF, on(8, random(false, 32, 0)), 1.35),
+    case("nvmf-mixed-qd32-4-connections", NVMF, on(4, mixed(32)), 1.35),
+    case("nvmf-null-randread-qd1", NULL, random(true, 1, 0), 1.0),
+    case("nvmf-null-randread-qd32", NULL, random(true, 32, 0), 1.5),
+    case("nvmf-null-randread-qd128", NULL, random(true, 128, 0), 1.5),
+    case("nvmf-null-randread-qd32-4-connections", NULL, on(4, random(true, 32, 0)), 1.5),
 ];
 
 /// The cases whose names contain one of `wanted`, all if there is none; an error names

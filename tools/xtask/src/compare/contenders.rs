@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use super::cases::{Case, Ground, Load};
 use super::contest::Run;
+use super::nvmf::Targets;
 use super::process::{Ended, on_cpu, run};
 use super::servers::Servers;
 use super::{figures, machine};
 use crate::packages::installed;
 
 /// Seconds that each side runs before it is measured.
-const WARM_UP: u64 = 1;
+pub(super) const WARM_UP: u64 = 1;
 /// Bytes that a bdevperf of malloc devices needs in huge pages, beside the device.
-const SPDK_MIB: u64 = 256;
+pub(super) const SPDK_MIB: u64 = 256;
 /// Region of cases in memory: more than any cache, less than the huge pages usually set aside.
-const MEMORY_MIB: u64 = 256;
+pub(super) const MEMORY_MIB: u64 = 256;
 
 /// What all turns share.
 pub struct Lab {
@@ -29,6 +30,8 @@ pub struct Lab {
     pub results: PathBuf,
     /// SPDK's.
     pub bdevperf: Option<PathBuf>,
+    /// Where SPDK's target and host are.
+    pub spdk: Option<PathBuf>,
     /// Seconds measured in each turn.
     pub seconds: u64,
     /// MiB that are visited.
@@ -45,6 +48,8 @@ pub enum Arena {
     Memory,
     /// Two servers.
     Servers(Servers),
+    /// Two NVMe/TCP targets.
+    Targets(Targets),
 }
 
 fn mib_free_in_huge_pages() -> u64 {
@@ -59,11 +64,11 @@ impl Lab {
         tessera: PathBuf,
         dir: PathBuf,
         results: PathBuf,
-        bdevperf: Option<PathBuf>,
+        (bdevperf, spdk): (Option<PathBuf>, Option<PathBuf>),
     ) -> Self {
         let cpus = machine::cpus();
         let cpus = (cpus.last().copied(), cpus.first().copied());
-        Self { tessera, dir, results, bdevperf, seconds: 3, region_mib: 1024, cpus }
+        Self { tessera, dir, results, bdevperf, spdk, seconds: 3, region_mib: 1024, cpus }
     }
 
     /// What a case lacks here.
@@ -83,6 +88,9 @@ impl Lab {
             Ground::NbdFile | Ground::NbdMemory => {
                 program("fio").or_else(|| program("qemu-storage-daemon"))
             }
+            Ground::NvmfMemory | Ground::NvmfNull => {
+                super::nvmf::missing(self, mib_free_in_huge_pages())
+            }
         }
     }
 
@@ -99,6 +107,8 @@ impl Lab {
             Ground::NbdMemory => {
                 Servers::start(self, Path::new("/dev/shm"), false).map(Arena::Servers)
             }
+            Ground::NvmfMemory => Targets::start(self, true).map(Arena::Targets),
+            Ground::NvmfNull => Targets::start(self, false).map(Arena::Targets),
         }
     }
 
@@ -112,6 +122,9 @@ impl Lab {
     ) -> Result<Run, String> {
         let side = if ours { "ours" } else { "peer" };
         let raw = self.results.join(format!("{}-{round}-{side}.txt", case.name));
+        if let Arena::Targets(targets) = arena {
+            return targets.turn(self, case, ours, &raw);
+        }
         let (ended, iops) = match (arena, case.ground) {
             (Arena::File(path), Ground::File { scattered }) if ours => {
                 let ended = self.engine(case, Some(path), scattered, true, &raw)?;
@@ -133,13 +146,14 @@ impl Lab {
                 let iops = figures::of_tessera(&ended.output)?;
                 (ended, iops)
             }
+            (Arena::Targets(_), _) => return Err("they have turns of their own".to_owned()),
             (Arena::Memory, _) => {
                 let ended = self.bdevperf(case, &raw)?;
-                let iops = figures::of_bdevperf(&ended.output)?;
+                let iops = figures::of_spdk(&ended.output)?;
                 (ended, iops)
             }
         };
-        Ok(Run { iops, waited_percent: ended.waited_percent })
+        Ok(Run { iops, waited_percent: ended.waited_percent, p99_us: None })
     }
 
     /// A program bound to a CPU that runs where the files under test are.
@@ -149,7 +163,7 @@ impl Lab {
         command
     }
 
-    fn limit(&self) -> Duration {
+    pub(super) fn limit(&self) -> Duration {
         Duration::from_secs(self.seconds + 120)
     }
 
@@ -161,11 +175,11 @@ impl Lab {
         copy: bool,
         raw: &Path,
     ) -> Result<Ended, String> {
-        let Load { read, random, block_kib, depth, fsync } = case.load;
+        let Load { read_percent, random, block_kib, depth, fsync, .. } = case.load;
         let region_mib = if path.is_some() { self.region_mib } else { MEMORY_MIB };
         let mut command = self.program(self.cpus.0, &self.tessera);
         command
-            .args(["--json", "bench", "engine", "--read", if read { "100" } else { "0" }])
+            .args(["--json", "bench", "engine", "--read", &read_percent.to_string()])
             .args(["--pattern", if random { "rand" } else { "seq" }])
             .args(["--block-size", &format!("{block_kib}KiB"), "--depth", &depth.to_string()])
             .args(["--fsync", &fsync.to_string(), "--region", &format!("{region_mib}MiB")])
@@ -183,18 +197,21 @@ impl Lab {
     }
 
     fn fio(&self, case: &Case, cpu: Option<usize>) -> Command {
-        let Load { read, random, block_kib, depth, fsync } = case.load;
-        let how = match (random, read) {
-            (true, true) => "randread",
-            (true, false) => "randwrite",
-            (false, true) => "read",
-            (false, false) => "write",
+        let Load { read_percent, random, block_kib, depth, fsync, .. } = case.load;
+        let how = match (random, read_percent) {
+            (true, 100) => "randread",
+            (true, 0) => "randwrite",
+            (false, 100) => "read",
+            (false, 0) => "write",
+            (true, _) => "randrw",
+            (false, _) => "rw",
         };
         let mut command = self.program(cpu, "fio");
         command
             .args(["--name=case", "--thread", "--output-format=json", "--time_based"])
             .args(["--norandommap", "--randrepeat=0", "--group_reporting"])
             .arg(format!("--rw={how}"))
+            .arg(format!("--rwmixread={read_percent}"))
             .arg(format!("--bs={block_kib}k"))
             .arg(format!("--iodepth={depth}"))
             .arg(format!("--size={}m", self.region_mib))

@@ -18,6 +18,8 @@ pub struct Run {
     pub iops: f64,
     /// Time that it waited for a CPU, in per cent.
     pub waited_percent: f64,
+    /// 99 of 100 requests took at most this, where the client says so.
+    pub p99_us: Option<f64>,
 }
 
 /// One round.
@@ -49,6 +51,8 @@ pub struct Verdict {
     pub ours: f64,
     /// Median requests per second.
     pub peer: f64,
+    /// Median of 99 of 100 requests, ours and the peer's, where the client says so.
+    pub p99_us: Option<(f64, f64)>,
     /// Rounds that count.
     pub rounds: usize,
     /// Rounds that were disturbed.
@@ -90,7 +94,11 @@ fn judge(all: &[Round], rounds: usize) -> Verdict {
         let mut numbers: Vec<f64> = counted.iter().map(|(_, round)| pick(round)).collect();
         median(&mut numbers).unwrap_or(f64::NAN)
     };
+    let p99 = |pick: fn(&Round) -> Option<f64>| {
+        median(&mut counted.iter().filter_map(|(_, round)| pick(round)).collect::<Vec<_>>())
+    };
     Verdict {
+        p99_us: p99(|round| round.ours.p99_us).zip(p99(|round| round.peer.p99_us)),
         ours: of(|round| round.ours.iops),
         peer: of(|round| round.peer.iops),
         rounds: clean,
@@ -103,8 +111,10 @@ fn row(excess: f64, round: &Round) -> Value {
     json!({
         "ours": round.ours.iops,
         "ours_waited_percent": round.ours.waited_percent,
+        "ours_p99_us": round.ours.p99_us,
         "peer": round.peer.iops,
         "peer_waited_percent": round.peer.waited_percent,
+        "peer_p99_us": round.peer.p99_us,
         "cache_line_round_trip_ns": round.cache_line_ns,
         "disturbed": excess > WAIT_LIMIT_PERCENT,
     })
@@ -124,11 +134,16 @@ mod tests {
                 calls.push((number, ours));
                 let waited_percent = if number == 1 && ours { 50.0 } else { 0.5 };
                 let iops = if number == 1 { 1.0 } else { 1000.0 };
-                Ok(Run { iops: if ours { 2.0 * iops } else { iops }, waited_percent })
+                Ok(Run {
+                    iops: if ours { 2.0 * iops } else { iops },
+                    waited_percent,
+                    p99_us: (number != 1).then_some(if ours { 7.0 } else { 9.0 }),
+                })
             },
         );
         let verdict = verdict.unwrap();
         assert_eq!((verdict.ours, verdict.peer), (2000.0, 1000.0));
+        assert_eq!(verdict.p99_us, Some((7.0, 9.0)));
         assert_eq!((verdict.rounds, verdict.discarded), (3, 1));
         assert_eq!(calls[..4], [(0, true), (0, false), (1, false), (1, true)]);
         assert_eq!(verdict.record.as_array().map(Vec::len), Some(4));
@@ -143,7 +158,8 @@ mod tests {
             |_, number| {
                 runs += 1;
                 let waited_percent = 4.0 * number as f64;
-                Ok(Run { iops: if number == 1 { 7.0 } else { 5.0 }, waited_percent })
+                let iops = if number == 1 { 7.0 } else { 5.0 };
+                Ok(Run { iops, waited_percent, p99_us: None })
             },
         );
         let verdict = verdict.unwrap();
@@ -153,8 +169,10 @@ mod tests {
 
     #[test]
     fn what_a_side_always_waits_disturbs_nothing() {
-        let side =
-            |ours: bool, _| Ok(Run { iops: 1.0, waited_percent: if ours { 30.0 } else { 1.0 } });
+        let side = |ours: bool, _| {
+            let waited_percent = if ours { 30.0 } else { 1.0 };
+            Ok(Run { iops: 1.0, waited_percent, p99_us: None })
+        };
         let verdict = hold(3, || 100.0, side).unwrap();
         assert_eq!((verdict.rounds, verdict.discarded), (3, 0));
     }

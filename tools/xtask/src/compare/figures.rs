@@ -29,12 +29,24 @@ pub fn of_fio(output: &str) -> Result<f64, String> {
     if sum > 0.0 { Ok(sum) } else { Err("fio: no figure".to_owned()) }
 }
 
-/// From SPDK's `bdevperf`: the line `Total : IOPS MiB/s …`.
-pub fn of_bdevperf(output: &str) -> Result<f64, String> {
+/// From `tessera --json bench`: 99 of 100 requests took at most this.
+pub fn p99_of_tessera(output: &str) -> Option<f64> {
+    let report: Value = serde_json::from_str(output).ok()?;
+    report["p99_us"].as_f64()
+}
+
+/// From `spdk_nvme_perf -L`: the line `99.00000% : MICROSECONDSus`.
+pub fn p99_of_perf(output: &str) -> Option<f64> {
+    let line = output.lines().find_map(|line| line.trim().strip_prefix("99.00000%"))?;
+    line.trim_start_matches([' ', ':']).strip_suffix("us")?.parse().ok()
+}
+
+/// From SPDK's `bdevperf` and `spdk_nvme_perf`: the line `Total : IOPS MiB/s …`.
+pub fn of_spdk(output: &str) -> Result<f64, String> {
     let total = output.lines().find_map(|line| line.trim().strip_prefix("Total"));
     let figure = total.and_then(|rest| rest.split_whitespace().find(|word| *word != ":"));
     let figure = figure.and_then(|word| word.parse().ok()).filter(|iops: &f64| *iops > 0.0);
-    figure.ok_or_else(|| "bdevperf: no figure".to_owned())
+    figure.ok_or_else(|| "SPDK: no figure".to_owned())
 }
 
 #[cfg(test)]
@@ -50,7 +62,12 @@ mod tests {
         assert_eq!(of_fio(fio), Ok(11.0));
         assert!(of_fio(r#"{"jobs":[{"error":5}]}"#).is_err());
         let bdevperf = "\t Malloc0 : 3.00 1.5 2.3\n ====\n Total      :  597733.28  2334.90 0.00\n";
-        assert_eq!(of_bdevperf(bdevperf), Ok(597_733.28));
-        assert!(of_bdevperf("Total time").is_err());
+        assert_eq!(of_spdk(bdevperf), Ok(597_733.28));
+        assert!(of_spdk("Total time").is_err());
+        let perf =
+            "Summary latency data\n===\n  50.00000% :    31.207us\n  99.00000% :    71.401us\n";
+        assert_eq!(p99_of_perf(perf), Some(71.401));
+        assert_eq!(p99_of_perf("no summary"), None);
+        assert_eq!(p99_of_tessera(r#"{"p99_us":4.5}"#), Some(4.5));
     }
 }

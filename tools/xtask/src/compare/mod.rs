@@ -10,6 +10,7 @@ mod contenders;
 mod contest;
 mod figures;
 mod machine;
+mod nvmf;
 mod process;
 mod servers;
 
@@ -43,6 +44,9 @@ pub struct Args {
     /// SPDK's bdevperf, built elsewhere
     #[arg(long, env = "BDEVPERF", value_name = "PATH")]
     bdevperf: Option<PathBuf>,
+    /// SPDK's build directory, which has bin/nvmf_tgt and bin/spdk_nvme_perf; built elsewhere
+    #[arg(long, env = "SPDK_BUILD", value_name = "DIR")]
+    spdk: Option<PathBuf>,
     /// Put results into benches/results/DATE-NAME
     #[arg(long, default_value = "compare", value_name = "NAME")]
     results: String,
@@ -86,7 +90,8 @@ fn compare(root: &Path, args: &Args, cases: &[Case]) -> Result<(Value, bool), St
     fs::create_dir_all(&results).map_err(|e| failed(&results, e))?;
     fs::create_dir_all(&args.dir).map_err(|e| failed(&args.dir, e))?;
     let dir = args.dir.canonicalize().map_err(|e| failed(&args.dir, e))?;
-    let mut lab = Lab::new(crate::tessera(), dir, results.clone(), args.bdevperf.clone());
+    let peers = (args.bdevperf.clone(), args.spdk.clone());
+    let mut lab = Lab::new(crate::tessera(), dir, results.clone(), peers);
     lab.seconds = args.seconds.unwrap_or(if args.quick { 1 } else { 3 }).into();
     lab.region_mib = if args.quick { 256 } else { 1024 };
     let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 5 });
@@ -145,6 +150,10 @@ fn one(lab: &mut Lab, case: &Case, rounds: usize) -> Result<(Value, Value), Stri
     let mut record = line.clone();
     record["rounds"] = verdict.rounds.into();
     record["discarded"] = verdict.discarded.into();
+    if let Some((ours, peer)) = verdict.p99_us {
+        eprintln!("{:<30} p99 ours {ours:.1} µs, {} {peer:.1} µs", "", case.peer_name());
+        record["p99_us"] = json!({ "ours": ours, "peer": peer });
+    }
     record["each"] = verdict.record;
     record["load"] = format!("{:?}", case.load).into();
     record["ground"] = ground_text(case.ground).into();
@@ -167,6 +176,12 @@ fn ground_text(ground: Ground) -> &'static str {
         }
         Ground::NbdFile => {
             "unix socket, the same fio; ours on one core without prediction; files of one size on one file system, O_DIRECT; qemu-storage-daemon with aio=io_uring"
+        }
+        Ground::NvmfMemory => {
+            "TCP over loopback, spdk_nvme_perf; one core each; ours on memory with checksums, after the region was written; SPDK's malloc device; each target stopped while it is the other's turn"
+        }
+        Ground::NvmfNull => {
+            "TCP over loopback, tessera bench nvmf --discard-reads; one core each; ours an unwritten volume, SPDK's null device; each target stopped while it is the other's turn"
         }
         Ground::NbdMemory => {
             "unix socket, the same fio; ours on one core without prediction; files in /dev/shm, through the page cache on both sides"

@@ -88,8 +88,19 @@ pub fn run(
 pub struct Running(Child);
 
 impl Running {
-    /// Starts a server that logs to `log` and waits until `socket` exists.
-    pub fn serve(mut command: Command, log: &Path, socket: &Path) -> Result<Running, String> {
+    /// Starts a server that logs to `log` and waits until `socket` answers.
+    pub fn serve(command: Command, log: &Path, socket: &Path) -> Result<Running, String> {
+        let answers = || std::os::unix::net::UnixStream::connect(socket).is_ok();
+        Running::serve_until(command, log, &socket.display().to_string(), answers)
+    }
+
+    /// Starts a server that logs to `log` and waits until it `answers` at `place`.
+    pub fn serve_until(
+        mut command: Command,
+        log: &Path,
+        place: &str,
+        answers: impl Fn() -> bool,
+    ) -> Result<Running, String> {
         let name = command.get_program().to_string_lossy().into_owned();
         let failed = |error: std::io::Error| format!("{name}: {error}");
         let file = File::create(log).map_err(failed)?;
@@ -97,15 +108,26 @@ impl Running {
         let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn();
         let mut server = Running(child.map_err(failed)?);
         let limit = Instant::now() + Duration::from_secs(60);
-        while std::os::unix::net::UnixStream::connect(socket).is_err() {
+        while !answers() {
             let ended = server.0.try_wait().map_err(failed)?.is_some();
             if ended || Instant::now() > limit {
                 let log = fs::read_to_string(log).unwrap_or_default();
-                return Err(format!("{name} does not serve {}: {}", socket.display(), log.trim()));
+                return Err(format!("{name} does not serve {place}: {}", log.trim()));
             }
             std::thread::sleep(LOOK);
         }
         Ok(server)
+    }
+
+    /// Lets it run, or stops it without ending it: one that polls takes a CPU from others.
+    pub fn let_run(&self, runs: bool) -> Result<(), String> {
+        let signal = if runs { "-CONT" } else { "-STOP" };
+        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("kill {signal}: {status}")),
+            Err(error) => Err(format!("kill: {error}")),
+        }
     }
 
     /// Its process id.
