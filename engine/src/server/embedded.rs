@@ -1,7 +1,9 @@
-//! A server inside another program: a pool and its cores, without sockets and signals.
+//! A server inside another program: a pool and its cores, without admin and NBD sockets and
+//! without signals.
 //!
 //! The cores are those of [`super::serve`]; requests come from loads
-//! ([`crate::target::load`]) that are handed to them.
+//! ([`crate::target::load`]) that are handed to them, and from NVMe/TCP hosts if the
+//! configuration names listeners for them.
 
 use std::path::Path;
 
@@ -9,6 +11,7 @@ use super::ServeError;
 use super::admin;
 use super::command::{Command, CoreStats};
 use super::control::{self, Launched};
+use super::nvmf::Fabric;
 use super::open::{self, OpenDevice};
 use super::start::{self, CoreEnd};
 use crate::admin::config::Config;
@@ -20,6 +23,8 @@ use crate::units::CoreId;
 /// A running server without listeners.
 pub struct Embedded {
     launched: Launched<Vec<CoreThread<CoreEnd>>>,
+    /// Where hosts connect, if they do.
+    fabric: Option<Fabric>,
 }
 
 impl Embedded {
@@ -31,7 +36,15 @@ impl Embedded {
         devices: Vec<OpenDevice>,
     ) -> Result<Embedded, ServeError> {
         let opened = open::open_on(data_dir, devices)?;
-        Ok(Embedded { launched: control::launch(data_dir, config, opened, start::spawn)? })
+        let listens = !config.nvmf.is_empty();
+        let launched = control::launch(data_dir, config, opened, start::spawn)?;
+        match listens.then(|| Fabric::start(&launched.server)).transpose() {
+            Ok(fabric) => Ok(Embedded { launched, fabric }),
+            Err(error) => {
+                Embedded { launched, fabric: None }.stop()?;
+                Err(error.into())
+            }
+        }
     }
 
     /// Carries out an admin request, except `stop`.
@@ -52,7 +65,14 @@ impl Embedded {
     /// Drains, flushes and checkpoints.
     pub fn stop(self) -> Result<(), ServeError> {
         let Launched { server, cores, lock, .. } = self.launched;
+        if let Some(fabric) = &self.fabric {
+            fabric.close();
+        }
         let stopped = control::stop_cores(&server, cores);
+        // Its queues have ended with the cores.
+        if let Some(fabric) = self.fabric {
+            fabric.stop();
+        }
         drop(lock);
         stopped
     }

@@ -7,6 +7,7 @@ mod hop;
 mod nbd;
 mod nvmf;
 mod report;
+mod target;
 
 use ::engine::target::load::{Mix, Order};
 use clap::ValueEnum;
@@ -24,6 +25,8 @@ pub enum What {
     Nbd(nbd::Args),
     /// A running NVMe/TCP target, ours or any other
     Nvmf(nvmf::Args),
+    /// A volume in memory for NVMe/TCP hosts, until SIGTERM: to measure without a disk
+    Target(target::Args),
     /// How long a cache line takes from the first CPU to the second and back
     Cpus,
 }
@@ -119,6 +122,7 @@ pub fn run(what: &What, context: &Context) -> Result<(), CommandError> {
             let report = nvmf::run(args)?;
             context.form.print(&report, report::BenchReport::table);
         }
+        What::Target(args) => target::run(args)?,
         What::Cpus => {
             let report = hop::Distance { cache_line_round_trip_ns: hop::distance() };
             context.form.print(&report, hop::Distance::table);
@@ -192,6 +196,9 @@ pub enum BenchError {
     /// The export holds less than a block.
     #[error("the export is smaller than a block")]
     SmallExport,
+    /// Signals cannot be taken over.
+    #[error("taking over signals: {0}")]
+    Signals(std::io::Error),
     /// A thread of ours is gone.
     #[error("a client thread ended early")]
     ThreadGone,
