@@ -47,11 +47,12 @@ impl Controller {
         let nsid = entry.nsid.get();
         match cns {
             cns::CONTROLLER => return page(&self.identify_controller(world)),
-            cns::NAMESPACE | cns::ALLOCATED_NAMESPACE => match active(nsid, world)? {
-                Some(namespace) => return page(&identify_namespace(namespace)),
-                // Inactive, but one that there could be: zeros (Base 5.17.2.1).
-                None => {}
-            },
+            cns::NAMESPACE | cns::ALLOCATED_NAMESPACE => {
+                // Zeros for an inactive one that there could be (Base 5.17.2.1).
+                if let Some(namespace) = active(nsid, world)? {
+                    return page(&identify_namespace(namespace));
+                }
+            }
             cns::ACTIVE_NAMESPACES | cns::ALLOCATED_NAMESPACES => list(nsid, world, &mut data)?,
             cns::COMMAND_SET_ACTIVE_NAMESPACES | cns::COMMAND_SET_ALLOCATED_NAMESPACES => {
                 nvm_only(csi)?;

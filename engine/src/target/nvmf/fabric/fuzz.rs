@@ -26,7 +26,7 @@ pub fn nvmf_link(bytes: &[u8]) {
         held += part.len();
         assert!(held <= MOST_INPUT, "the input is bounded");
         loop {
-            let command = match link.next() {
+            let command = match link.command() {
                 Ok(Some(command)) => command,
                 Ok(None) => break,
                 Err(_) => return,

@@ -63,6 +63,9 @@ impl Default for Link {
     }
 }
 
+/// A PDU's header, and its data or what is wrong with them.
+type Pdu = (Received, Result<Vec<u8>, Status>);
+
 impl Link {
     /// Of a connection that was just accepted.
     pub fn new() -> Self {
@@ -132,7 +135,7 @@ impl Link {
     ///
     /// # Errors
     /// If the connection is over. After a violation the output has a termination request.
-    pub fn next(&mut self) -> Result<Option<Command>, Broken> {
+    pub fn command(&mut self) -> Result<Option<Command>, Broken> {
         while !self.is_full() {
             match self.pdu() {
                 Ok(None) => return Ok(None),
@@ -178,7 +181,7 @@ impl Link {
 
     /// The next whole PDU with its data, taken from the input; a wrong data digest is a
     /// status of the command (TCP 3.4.1.2).
-    fn pdu(&mut self) -> Result<Option<(Received, Result<Vec<u8>, Status>)>, Fatal> {
+    fn pdu(&mut self) -> Result<Option<Pdu>, Fatal> {
         let Ok((common, _)) = CommonHeader::read_from_prefix(&self.input) else { return Ok(None) };
         let shape = shape(&common, Receiver::Controller, self.stage, self.digests)?;
         if shape.data_bytes > ADMIN_IN_CAPSULE_BYTES {
@@ -298,7 +301,7 @@ mod tests {
     fn running(bits: u8) -> Link {
         let mut link = Link::new();
         link.received(IcReq::new(bits).as_bytes());
-        assert!(link.next().unwrap().is_none());
+        assert!(link.command().unwrap().is_none());
         assert_eq!(link.output()[..12], [1, 0, 128, 0, 128, 0, 0, 0, 0, 0, 0, bits]);
         let n = link.output().len();
         link.sent(n);
@@ -330,7 +333,7 @@ mod tests {
             let mut found = Vec::new();
             for part in bytes.chunks(13) {
                 link.received(part);
-                found.extend(link.next().unwrap());
+                found.extend(link.command().unwrap());
             }
             assert_eq!(found.len(), 2);
             assert_eq!((found[0].entry.cid.get(), found[0].data.len()), (1, 0));
@@ -357,7 +360,7 @@ mod tests {
         *wrong.last_mut().unwrap() ^= 1;
         link.received(&wrong);
         link.received(&capsule(entry(6, SglDescriptor::transport(8)), &[], digests));
-        assert_eq!(link.next().unwrap().unwrap().entry.cid.get(), 6);
+        assert_eq!(link.command().unwrap().unwrap().entry.cid.get(), 6);
         let failed = [
             (1, Status::SGL_LENGTH_INVALID.with_dnr(), 1),
             (2, Status::SGL_OFFSET_INVALID.with_dnr(), 2),
@@ -393,7 +396,7 @@ mod tests {
         ] {
             let mut link = if first { Link::new() } else { running(0) };
             link.received(&bytes);
-            let broken = link.next().unwrap_err();
+            let broken = link.command().unwrap_err();
             assert_eq!(broken, Broken::Violation(Fatal { fes, fei }));
             let (request, enclosed) = TermReq::read_from_prefix(link.output()).unwrap();
             assert_eq!((request.fes.get(), request.fei.get()), (fes, fei));
@@ -408,7 +411,7 @@ mod tests {
         let mut bytes = capsule(entry(1, SglDescriptor::transport(8)), &[], link.digests());
         bytes[20] ^= 1;
         link.received(&bytes);
-        assert_eq!(link.next().unwrap_err(), Broken::Violation(Fatal::HEADER_DIGEST));
+        assert_eq!(link.command().unwrap_err(), Broken::Violation(Fatal::HEADER_DIGEST));
     }
 
     #[test]
@@ -417,13 +420,13 @@ mod tests {
         let one = capsule(entry(1, SglDescriptor::transport(1 << 20)), &[], link.digests());
         link.received(&one);
         link.received(&one);
-        assert!(link.next().unwrap().is_some());
+        assert!(link.command().unwrap().is_some());
         link.reply(&Reply { cid: 1, status: Status::SUCCESS, result: 0, data: vec![5; 1 << 20] });
-        assert!(link.next().unwrap().is_none());
+        assert!(link.command().unwrap().is_none());
         let n = link.output().len();
         assert_eq!(n, 24 + (1 << 20) + 24);
         link.sent(n);
-        assert!(link.next().unwrap().is_some());
+        assert!(link.command().unwrap().is_some());
     }
 
     #[test]

@@ -301,7 +301,7 @@ impl Service {
     /// Takes commands as long as there are any.
     fn work(&mut self, token: u64, connection: &mut Connection) {
         while connection.is_served() {
-            match connection.link.next() {
+            match connection.link.command() {
                 Ok(Some(command)) => match connection.state {
                     State::Admin(id) => self.admin_command(id, connection, &command),
                     _ => self.connect(token, connection, &command),

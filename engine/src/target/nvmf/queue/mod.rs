@@ -71,7 +71,7 @@ const LITTLE_BYTES: usize = 4096;
 /// No command, no piece.
 const NONE: u16 = u16::MAX;
 
-const _: () = assert!(LEAST_BUFFER_BYTES >= PIECE_BYTES as usize + RESERVE_BYTES);
+const _: () = assert!(LEAST_BUFFER_BYTES as u64 >= PIECE_BYTES + RESERVE_BYTES as u64);
 const _: () = assert!(RESERVE_BYTES >= 4 * super::IN_CAPSULE_BYTES as usize);
 
 /// How far a queue is from its end.

@@ -257,7 +257,7 @@ proptest! {
         let (mut bytes, mut expected) = (Vec::new(), Vec::new());
         for (number, command, length) in pdus {
             let length = if command { length } else { length.max(1) };
-            let data: Vec<u8> = (0..length).map(|i| (i * 7 + usize::from(number)) as u8).collect();
+            let data: Vec<u8> = (0..length).map(|i| (i * 7 + usize::from(number)).to_le_bytes()[0]).collect();
             bytes.extend(if command {
                 capsule(number, &data, digests)
             } else {
