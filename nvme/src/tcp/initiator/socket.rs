@@ -177,6 +177,8 @@ impl Connection {
     fn receive(&mut self, now: Instant, memory: &mut impl Memory) -> Result<(), Error> {
         for _ in 0..ROUNDS {
             let (n, wanted) = match self.receive_once(memory) {
+                // A target may hang up behind its answer: what has ended is told first.
+                Ok((0, _)) if self.queue.has_ended() => return Ok(()),
                 Ok((0, _)) => return Err(Error::Closed),
                 Ok(counts) => counts,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),

@@ -223,6 +223,11 @@ impl QueuePair {
         }
     }
 
+    /// A completion waits to be taken.
+    pub fn has_ended(&self) -> bool {
+        !self.done.is_empty()
+    }
+
     /// The next completion.
     pub fn pop(&mut self) -> Option<Completion> {
         self.done.pop_front()
