@@ -24,11 +24,11 @@ for options in '-i 2' '-i 2 -g' '-i 4 -G' '-i 3 -g -G -W 1'; do
     name=$(controller $nqn)
     within 60 is /sys/class/nvme/$name/state live
     if [ $seed -gt 1 ]; then
-        verified $device --rw=randwrite --bs=16k --size=16M --verify_only --randseed=$((seed - 1))
+        verified $device --rw=randwrite --bs=16k --size=4M --verify_only --randseed=$((seed - 1))
     fi
-    verified $device --rw=randwrite --bs=16k --size=16M --do_verify=1 --randseed=$seed
-    verified $device --rw=randrw --bs=4k --offset=64M --size=8M --do_verify=1
-    verified $device --rw=write --bs=512k --offset=128M --size=32M --do_verify=1 --sync=dsync
+    verified $device --rw=randwrite --bs=16k --size=4M --do_verify=1 --randseed=$seed
+    verified $device --rw=randrw --bs=4k --offset=64M --size=2M --do_verify=1
+    verified $device --rw=write --bs=512k --offset=128M --size=8M --do_verify=1 --sync=dsync
     seed=$((seed + 1))
     nvme disconnect -n $nqn
     within 30 no_disk $nqn 1

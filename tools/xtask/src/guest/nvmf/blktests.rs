@@ -36,7 +36,7 @@ name=$(controller $nqn)
 echo '005, 022: reset, with and without load'
 nvme reset /dev/$name
 within 60 is /sys/class/nvme/$name/state live
-load $device --bs=4k --size=8M &
+load $device --bs=4k --size=2M &
 load=$!
 for round in 1 2 3 4 5; do
     sleep 1
@@ -107,7 +107,7 @@ refused nvme get-feature /dev/$name -f 0x7e > /tmp/said 2>&1
 grep 'Invalid Field' /tmp/said
 
 echo '040: deleted by the host under load: requests fail, nothing hangs'
-(load $device --bs=4k --size=8M > /tmp/second 2>&1) &
+(load $device --bs=4k --size=2M > /tmp/second 2>&1) &
 load=$!
 sleep 2
 echo 1 > /sys/class/nvme/$name/delete_controller
@@ -118,7 +118,7 @@ echo '047, 048: queues of several kinds, and another number of them'
 for options in '-i 1' '-i 2 -W 1' '-i 1 -W 1 -P 1' '-i 2'; do
     connect $nqn $options
     device=$(disk $nqn 1)
-    verified $device --rw=randwrite --bs=4k --size=4M --do_verify=1
+    verified $device --rw=randwrite --bs=4k --size=2M --do_verify=1
     nvme disconnect -n $nqn
     within 30 no_disk $nqn 1
 done

@@ -32,22 +32,22 @@ refused grep $nqn /tmp/found
 connect $nqn -i 2
 device=$(disk $nqn 1)
 name=$(controller $nqn)
-load $device --bs=4k --size=8M &
+load $device --bs=4k --size=2M &
 load=$!
 
 # Bigger, under load.
 is /sys/block/$device/size $((128 << 11))
 host tessera volume resize vm1 --size 192MiB
 within 60 is /sys/block/$device/size $((192 << 11))
-verified $device --rw=write --bs=64k --offset=160M --size=16M --do_verify=1
+verified $device --rw=write --bs=64k --offset=160M --size=4M --do_verify=1
 
 # A second namespace comes and goes, under load of both.
 no_disk $nqn 2
 host tessera target nvmf namespace add $nqn vm2 --nsid 2
 second=$(disk $nqn 2)
 is /sys/block/$second/size $((64 << 11))
-verified $second --rw=randwrite --bs=4k --size=8M --do_verify=1
-(load $second --bs=4k --size=8M > /tmp/second 2>&1) &
+verified $second --rw=randwrite --bs=4k --size=2M --do_verify=1
+(load $second --bs=4k --size=2M > /tmp/second 2>&1) &
 other=$!
 sleep 2
 host tessera target nvmf namespace remove $nqn 2

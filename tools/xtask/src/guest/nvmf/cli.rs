@@ -34,10 +34,13 @@ nvme list-ns /dev/$name > /out/list-ns
 nvme list-subsys /dev/$device > /out/list-subsys
 nvme smart-log /dev/$name > /out/smart-log
 nvme ana-log /dev/$name > /out/ana-log
-nvme effects-log /dev/$name > /out/effects-log
+nvme effects-log --csi=0 /dev/$name > /out/effects-log
 nvme error-log -e 1 /dev/$name > /out/error-log
 nvme fw-log /dev/$name > /out/fw-log
-nvme show-regs -H /dev/$name > /out/show-regs
+# Not show-regs: this version of it ends at the first property that only PCIe has.
+for offset in 0x0 0x8 0x14 0x1c; do
+    nvme get-property -o $offset -H /dev/$name
+done > /out/get-property
 for feature in 1 2 4 5 6 7 8 9 0xa 0xb 0xf; do
     nvme get-feature -f $feature -H /dev/$name
 done > /out/get-feature
@@ -64,7 +67,7 @@ const TEXTS: [(&str, &[Mask]); 14] = [
     ("id-ns-7", &[Mask::Field("nguid")]),
     ("ns-descs", &[Mask::Field("uuid"), Mask::Field("nguid")]),
     ("list-ns", &[]),
-    ("list-subsys", &[Mask::Between("trsvcid=", " "), Mask::Between("trsvcid=", ",")]),
+    ("list-subsys", &[Mask::Between("traddr=10.0.2.2,trsvcid=", " live")]),
     (
         "smart-log",
         &[
@@ -80,7 +83,7 @@ const TEXTS: [(&str, &[Mask]); 14] = [
     ("effects-log", &[]),
     ("error-log", &[]),
     ("fw-log", &[]),
-    ("show-regs", &[]),
+    ("get-property", &[]),
     ("get-feature", &[]),
 ];
 

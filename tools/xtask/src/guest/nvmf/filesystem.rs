@@ -31,7 +31,7 @@ fill() {
     mkdir /mnt/tree
     for round in 1 2; do
         for number in 1 2 3 4 5 6 7 8; do
-            head -c $((number * 300000)) /dev/urandom > /mnt/tree/$number
+            head -c $((number * 100000)) /dev/urandom > /mnt/tree/$number
         done
     done
     cp /bin/fio /bin/nvme /mnt/tree
@@ -48,7 +48,7 @@ try() {
     echo 3 > /proc/sys/vm/drop_caches
     mount -t $type /dev/$device /mnt
     (cd /mnt && sha256sum -c -s /tmp/sums)
-    fio --name=files --directory=/mnt --rw=randrw --bs=4k --size=8M --nrfiles=4 --fsync=16 \
+    fio --name=files --directory=/mnt --rw=randrw --bs=4k --size=2M --nrfiles=4 --fsync=16 \
         --verify=crc32c --verify_fatal=1 --do_verify=1 > /tmp/fio 2>&1 || { cat /tmp/fio; fail fio; }
     full=$(used)
     rm -r /mnt/tree

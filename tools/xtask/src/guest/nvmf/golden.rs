@@ -27,6 +27,9 @@ pub enum Mask {
 pub fn compare(name: &str, text: &str, masks: &[Mask], bless: bool) -> Result<(), Failure> {
     let path = folder().join(format!("{name}.txt"));
     let masked = mask(text, masks);
+    if masked.trim().is_empty() {
+        return Err(Failure(format!("{name} prints nothing")));
+    }
     if bless {
         let written = fs::create_dir_all(folder()).and_then(|()| fs::write(&path, &masked));
         return written.map_err(Failure::at(path.display()));

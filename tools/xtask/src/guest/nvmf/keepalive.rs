@@ -15,7 +15,7 @@ nqn=nqn.2026-11.tessera:vm1
 connect $nqn -i 2 --keep-alive-tmo=5 --ctrl-loss-tmo=-1 --reconnect-delay=1
 device=$(disk $nqn 1)
 name=$(controller $nqn)
-load $device --bs=4k --size=8M &
+load $device --bs=4k --size=2M &
 load=$!
 sleep 2
 
@@ -34,7 +34,7 @@ within 120 is /sys/class/nvme/$name/state live
 kill -0 $load
 touch /tmp/stop
 wait $load
-again $device --bs=4k --size=8M
+again $device --bs=4k --size=2M
 
 # Mid-transfer.
 rm /tmp/stop
@@ -48,7 +48,7 @@ fail 'the guest is still there'
 nqn=nqn.2026-11.tessera:vm1
 connect $nqn -i 2
 device=$(disk $nqn 1)
-verified $device --rw=randwrite --bs=4k --size=16M --do_verify=1
+verified $device --rw=randwrite --bs=4k --size=4M --do_verify=1
 # Nothing of the host that vanished is left: an admin queue and two I/O queues, all ours.
 within 30 three_connections
 nvme disconnect -n $nqn

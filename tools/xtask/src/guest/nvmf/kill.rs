@@ -14,9 +14,9 @@ nqn=nqn.2026-11.tessera:vm1
 connect $nqn -i 2 -g -G --ctrl-loss-tmo=-1 --reconnect-delay=1
 device=$(disk $nqn 1)
 name=$(controller $nqn)
-load $device --bs=4k --size=16M &
+load $device --bs=4k --size=4M &
 random=$!
-load $device --bs=64k --offset=64M --size=32M --fsync=8 &
+load $device --bs=64k --offset=64M --size=16M --fsync=8 &
 large=$!
 for round in $(seq $KILLS); do
     sleep $((1 + round % 3))
@@ -31,8 +31,8 @@ sleep 2
 touch /tmp/stop
 wait $random
 wait $large
-again $device --bs=4k --size=16M
-again $device --bs=64k --offset=64M --size=32M --fsync=8
+again $device --bs=4k --size=4M
+again $device --bs=64k --offset=64M --size=16M --fsync=8
 nvme disconnect -n $nqn
 "#],
     expected: &[&RECOVERY],
