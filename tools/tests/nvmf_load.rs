@@ -158,7 +158,7 @@ fn a_killed_server_costs_no_request_and_no_completed_write() {
     let mut host = Host::attach(settings, TAGS, BLOCK).unwrap();
     let mut random = Random::new(11);
     // Each tag writes blocks of its own, so that the last value of each is certain.
-    let mut known = vec![0u8; 1024 * TAGS as usize];
+    let mut known = vec![0u8; 256 * TAGS as usize];
     let mut under_way = vec![0usize; TAGS as usize];
     for death in 0..4u8 {
         let until = Instant::now() + Duration::from_millis(300);
@@ -192,7 +192,7 @@ fn a_killed_server_costs_no_request_and_no_completed_write() {
 
 /// Writes one of a tag's blocks.
 fn write_one(host: &mut Host, tag: u32, death: u8, random: &mut Random, at: &mut [usize]) {
-    let block = u64::from(tag) * 1024 + random.below(1024);
+    let block = u64::from(tag) * 256 + random.below(256);
     at[tag as usize] = usize::try_from(block).unwrap();
     let value = u8::try_from(random.below(50)).unwrap() + 50 * death + 1;
     host.buffers.0[tag as usize].fill(value);

@@ -90,7 +90,9 @@ fn compare(root: &Path, args: &Args, cases: &[Case]) -> Result<(Value, bool), St
     fs::create_dir_all(&results).map_err(|e| failed(&results, e))?;
     fs::create_dir_all(&args.dir).map_err(|e| failed(&args.dir, e))?;
     let dir = args.dir.canonicalize().map_err(|e| failed(&args.dir, e))?;
-    let peers = (args.bdevperf.clone(), args.spdk.clone());
+    // Its programs run elsewhere.
+    let spdk = args.spdk.clone().map(|dir| dir.canonicalize().unwrap_or(dir));
+    let peers = (args.bdevperf.clone(), spdk);
     let mut lab = Lab::new(crate::tessera(), dir, results.clone(), peers);
     lab.seconds = args.seconds.unwrap_or(if args.quick { 1 } else { 3 }).into();
     lab.region_mib = if args.quick { 256 } else { 1024 };
