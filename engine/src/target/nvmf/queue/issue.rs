@@ -37,7 +37,6 @@ impl Queue {
                 Issued::Done
             } else {
                 match command.kind {
-                    Kind::Read => self.issue_read(number, host),
                     Kind::Deallocate if command.received == command.transfer => {
                         self.issue_ranges(number, host)
                     }
@@ -62,41 +61,23 @@ impl Queue {
         may
     }
 
-    fn issue_read(&mut self, number: u16, host: &mut impl Host) -> Issued {
-        loop {
-            let Command { offset, length, issued, .. } = *self.commands.get(number);
-            if !self.may_submit(host) {
-                return Issued::Waits;
-            }
-            let at = offset + issued;
-            let bytes = piece_length(Kind::Read, at, length - issued);
-            let buffer = buffer_bytes(at, bytes);
-            let Some(index) = self.make_piece(number, (at, bytes), buffer, false, host) else {
-                return Issued::Waits;
-            };
-            self.link(number, index);
-            self.submit(index, host);
-            let command = self.commands.get_mut(number);
-            command.issued += u64::from(bytes);
-            if command.issued == length {
-                command.issued_all = true;
-                return Issued::Done;
-            }
-        }
-    }
-
-    /// Zeroes, and the flush of one namespace.
+    /// Reads, zeroes, and the flush of one namespace.
     fn issue_range(&mut self, number: u16, host: &mut impl Host) -> Issued {
         loop {
             let Command { kind, offset, length, issued, .. } = *self.commands.get(number);
             if !self.may_submit(host) {
                 return Issued::Waits;
             }
+            let reads = kind == Kind::Read;
             let at = offset + issued;
             let bytes = piece_length(kind, at, length - issued);
-            let Some(index) = self.make_piece(number, (at, bytes), 0, false, host) else {
+            let buffer = if reads { buffer_bytes(at, bytes) } else { 0 };
+            let Some(index) = self.make_piece(number, (at, bytes), buffer, false, host) else {
                 return Issued::Waits;
             };
+            if reads {
+                self.link(number, index);
+            }
             self.submit(index, host);
             let command = self.commands.get_mut(number);
             command.issued += u64::from(bytes);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::discovery::{DiscoveryEntry, subtype};
 use crate::tcp::check::Digests;
+use crate::tcp::initiator::socket::Connection;
 use crate::tcp::initiator::{
     Attachment, Discovery, HOST_PATHING_ERROR, Received, Settings, Timers,
 };
@@ -371,4 +372,45 @@ fn a_discovery_service_tells_what_it_knows() {
             discovery.entries().map(|entry| entry.address().unwrap().port()).collect();
         assert_eq!(ports, (4420..4420 + count).collect::<Vec<_>>());
     }
+}
+
+/// However late the caller looks: what the target said last is told, and then that it is gone.
+#[test]
+fn an_answer_counts_though_the_target_hangs_up_behind_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let manners = Manners::default();
+    let queue = QueuePair::new(4, manners.digests, manners.in_capsule);
+    let address = listener.local_addr().unwrap();
+    let mut connection = Connection::begin(Instant::now(), address, queue, Received::Kept).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    let mut fake = Fake::new(manners);
+    let (mut disk, mut buffer) = (pattern(BLOCK), [0; 4096]);
+    let mut memory = Buffers::new(1, BLOCK, usize::MAX);
+    let mut answer = |peer: &mut TcpStream| {
+        let n = peer.read(&mut buffer).unwrap();
+        fake.hear(&buffer[..n], &mut disk);
+        peer.write_all(&fake.answer()).unwrap();
+    };
+    let limit = Instant::now() + LIMIT;
+    connection.poll(Instant::now(), &mut memory).unwrap();
+    answer(&mut peer);
+    while !connection.queue().is_ready() {
+        assert!(Instant::now() < limit, "no ICResp");
+        connection.poll(Instant::now(), &mut memory).unwrap();
+    }
+    assert!(connection.queue().submit(Instant::now(), &read(0, BLOCK), Tag(0), &memory));
+    connection.poll(Instant::now(), &mut memory).unwrap();
+    answer(&mut peer);
+    drop(peer);
+    while !connection.queue().has_ended() {
+        assert!(Instant::now() < limit, "no answer");
+        connection.poll(Instant::now(), &mut memory).unwrap();
+    }
+    for _ in 0..3 {
+        connection.poll(Instant::now(), &mut memory).unwrap();
+    }
+    assert!(connection.queue().pop().unwrap().status.is_success());
+    assert_eq!(memory.bytes[0], pattern(BLOCK));
+    let gone = connection.poll(Instant::now(), &mut memory);
+    assert!(matches!(gone, Err(Error::Closed)), "{gone:?}");
 }
