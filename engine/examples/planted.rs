@@ -63,6 +63,7 @@ fn signs(bug: Bug) -> &'static [&'static str] {
             &[PROMISE, CHECKSUM, "contradicts the table", "read failed", "claimed twice"]
         }
         Bug::MapPageFreedEarly => &["map page", PROMISE, CHECKSUM],
+        Bug::ComparisonIgnored => &["misses the difference"],
         Bug::SuperblockInPlace => &["superblock"],
         Bug::LostWakeUp => &["lost wake-up"],
         Bug::HoardedSpace => &["no space left in the pool"],

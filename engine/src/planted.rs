@@ -88,6 +88,8 @@ bugs! {
     LostNeighbour,
     /// Writes of parts of one block are completed side by side.
     RacingNeighbours,
+    /// A write that depends on a comparison takes place whatever was found.
+    ComparisonIgnored,
     /// A spilled fragment's fast slots are free before the spill is durable.
     SpillFreesSlotEarly,
     /// A spill takes the authority though the fragment was written meanwhile.

@@ -24,6 +24,16 @@ pub enum Broken {
         /// How it failed.
         failure: Failure,
     },
+    /// A comparison with what is not there succeeded.
+    #[error("a comparison with volume {volume} sectors {first}..{end} misses the difference")]
+    Compared {
+        /// Of which volume.
+        volume: VolumeId,
+        /// First sector.
+        first: u64,
+        /// Behind the last sector.
+        end: u64,
+    },
     /// A core sleeps although work waits for it, and nobody will ring.
     #[error("lost wake-up: core {0} sleeps, messages wait for it, nobody rings")]
     LostWake(CoreId),
@@ -48,6 +58,7 @@ impl Broken {
                 format!("value {} zeros {zeros} foreign {foreign}", violation.when)
             }
             Broken::Failed { failure, .. } => format!("failed {failure:?}"),
+            Broken::Compared { .. } => "compared".to_owned(),
             Broken::LostWake(_) => "lost wake-up".to_owned(),
             Broken::Stuck(what) | Broken::Pool(what) | Broken::Panic(what) => {
                 let first = what.lines().next().unwrap_or_default();
@@ -60,7 +71,9 @@ impl Broken {
     pub fn sectors(&self) -> Option<(VolumeId, std::ops::Range<u64>)> {
         match self {
             Broken::Value(Violation { key, .. }) => Some((key.volume, key.sector..key.sector + 1)),
-            Broken::Failed { volume, first, end, .. } => Some((*volume, *first..*end)),
+            Broken::Failed { volume, first, end, .. } | Broken::Compared { volume, first, end } => {
+                Some((*volume, *first..*end))
+            }
             _ => None,
         }
     }

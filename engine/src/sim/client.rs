@@ -6,11 +6,12 @@ use rustc_hash::FxHashMap;
 
 use super::broken::Broken;
 use super::oracle::Oracle;
+use super::payload::{Compares, set_expected, set_values};
 use super::playground::{PER_BLOCK, Want};
-use super::sector::{SectorKey, fill};
+use super::sector::SectorKey;
 use super::shared::Shared;
 use crate::device::sim::SECTOR_BYTES;
-use crate::request::{Buf, Completion, Failure, Op, Request, buffer_bytes};
+use crate::request::{Completion, Failure, Op, Request, buffer_bytes};
 use crate::units::{BLOCK_BYTES, ClientId, CoreId, VolumeId, VolumeOffset};
 
 /// A client: its connection ends at one core.
@@ -39,6 +40,9 @@ struct Sent {
     marks: Vec<usize>,
     /// What a flush covers.
     covered: Vec<(SectorKey, usize)>,
+    compares: Compares,
+    /// The value of a change's first sector; the others follow.
+    value: u64,
     core: CoreId,
     /// A read after a restart: what it finds becomes the truth.
     audit: bool,
@@ -53,6 +57,8 @@ pub struct Clients {
     next_tag: u64,
     /// Requests that ended well.
     pub completed: u64,
+    /// Comparisons that found a difference, as they had to.
+    pub miscompared: u64,
     /// Requests that found the pool full.
     pub no_space: u64,
     /// Requests that a failed device or a fault ended.
@@ -112,10 +118,23 @@ impl Clients {
         let offset = want.sectors.0 * SECTOR_BYTES as u64;
         let buf = match op {
             Op::Read | Op::Write => Some(shared.alloc(from.core, buffer_bytes(offset, length))?),
+            Op::CompareAndWrite => Some(shared.alloc(from.core, 2 * BLOCK_BYTES)?),
             _ => None,
         };
-        let (core, audit, excused) = (from.core, false, false);
-        let mut sent = Sent { want, marks: Vec::new(), covered: Vec::new(), core, audit, excused };
+        let mut sent = Sent {
+            want,
+            marks: Vec::new(),
+            covered: Vec::new(),
+            compares: Compares::Equal,
+            value: oracle.next_value(),
+            core: from.core,
+            audit: false,
+            excused: false,
+        };
+        if op == Op::CompareAndWrite {
+            let buf = buf.as_ref().expect("two blocks");
+            sent.compares = set_expected(&want, sent.value, buf, oracle, shared);
+        }
         match op {
             Op::Flush => sent.covered = oracle.flush_begins(volume),
             Op::Read => {
@@ -207,6 +226,11 @@ impl Clients {
             }
             Op::Flush if ok => oracle.flush_ends(&sent.covered),
             Op::Read | Op::Flush | Op::Status => {}
+            Op::CompareAndWrite if completion.result == Err(Failure::Miscompare) => {
+                for (value, sector) in (sent.value..).zip(range) {
+                    oracle.unsent(SectorKey { volume, sector }, value);
+                }
+            }
             _ => range.for_each(|sector| oracle.sent(SectorKey { volume, sector }, ok, fua)),
         }
         if let Some(buf) = completion.buf {
@@ -219,18 +243,20 @@ impl Clients {
     /// Counts the outcome; an error if nothing explains a failure.
     fn count(&mut self, sent: &Sent, result: Result<(), Failure>) -> Result<(), Broken> {
         let Want { op, volume, .. } = sent.want;
+        let std::ops::Range { start: first, end } = sent.want.range();
         match result {
+            Ok(()) if sent.compares == Compares::Different => {
+                return Err(Broken::Compared { volume, first, end });
+            }
             Ok(()) => self.completed += 1,
+            Err(Failure::Miscompare) if sent.compares != Compares::Equal => self.miscompared += 1,
             Err(Failure::NoSpace) if !self.roomy => self.no_space += 1,
             // A core that knows of a shrunk or deleted volume already, or of a grown one not yet.
             Err(Failure::OutOfRange) if !sent.audit => {}
             Err(Failure::Device) if self.failing => self.failed += 1,
             Err(Failure::Media) if sent.excused => self.failed += 1,
             Err(Failure::Media | Failure::Device) if self.distrusting => self.failed += 1,
-            Err(failure) => {
-                let std::ops::Range { start: first, end } = sent.want.range();
-                return Err(Broken::Failed { op, volume, first, end, failure });
-            }
+            Err(failure) => return Err(Broken::Failed { op, volume, first, end, failure }),
         }
         self.failed_discards += u64::from(op == Op::Discard && result.is_err());
         if sent.audit && result.is_err() && sent.want.sectors.1 > PER_BLOCK {
@@ -239,17 +265,5 @@ impl Clients {
             self.again.extend(blocks.map(|block| (volume, block)));
         }
         Ok(())
-    }
-}
-
-/// Gives each sector of a change its value, and writes the values where there are bytes.
-fn set_values(want: &Want, buf: Option<&Buf>, oracle: &mut Oracle, shared: &mut Shared) {
-    for (at, sector) in want.range().enumerate() {
-        let key = SectorKey { volume: want.volume, sector };
-        let value = oracle.send(key, want.op != Op::Write);
-        if let Some(buf) = buf {
-            let place = buf.mem().plus(want.head() + at * SECTOR_BYTES);
-            fill(key, value, shared.bytes_mut(place, SECTOR_BYTES));
-        }
     }
 }

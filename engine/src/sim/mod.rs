@@ -26,6 +26,7 @@ mod examine;
 mod faults;
 mod oracle;
 mod outcome;
+mod payload;
 pub mod plan;
 mod playground;
 mod pool_io;

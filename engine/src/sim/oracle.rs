@@ -92,6 +92,27 @@ impl Oracle {
         value
     }
 
+    /// The value that the next change of a sector gets.
+    pub fn next_value(&self) -> u64 {
+        self.next + 1
+    }
+
+    /// The value last sent to a sector that no request changes now; true if it must be there.
+    pub fn newest(&self, key: SectorKey) -> (u64, bool) {
+        let (values, _) = self.known(key);
+        let done = self.mark(key);
+        (values[values.len() - 1], done + 1 == values.len() && !self.distrusts)
+    }
+
+    /// The request that was to set a sector to `value` has ended and left it as it was.
+    pub fn unsent(&mut self, key: SectorKey, value: u64) {
+        let Some(sector) = self.sector_mut(key) else { return };
+        if sector.values.last() == Some(&value) {
+            sector.values.pop();
+            sector.busy = false;
+        }
+    }
+
     /// The request that sets a sector has ended.
     pub fn sent(&mut self, key: SectorKey, ok: bool, durable: bool) {
         let at = (key.volume, key.sector / PER_BLOCK);

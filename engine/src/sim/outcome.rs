@@ -9,6 +9,8 @@ pub struct Outcome {
     pub steps: u64,
     /// Requests that ended well.
     pub completed: u64,
+    /// Comparisons that found a difference.
+    pub miscompared: u64,
     /// Requests refused for want of space.
     pub no_space: u64,
     /// Requests that a failing device or a rotten block ended.
@@ -50,6 +52,7 @@ impl Outcome {
     pub fn add(&mut self, other: &Outcome) {
         self.steps += other.steps;
         self.completed += other.completed;
+        self.miscompared += other.miscompared;
         self.no_space += other.no_space;
         self.failed += other.failed;
         self.kills += other.kills;

@@ -93,6 +93,11 @@ impl Playground {
             length = WINDOW_BYTES;
         }
         length = length.min(WINDOW_BYTES - offset % WINDOW_BYTES).min(size.checked_sub(offset)?);
+        let in_a_block = length > 0 && offset % BLOCK_BYTES as u64 + length <= BLOCK_BYTES as u64;
+        let op = match op {
+            Op::Write if in_a_block && rng.one_in(8) => Op::CompareAndWrite,
+            other => other,
+        };
         Some(Want::bytes(op, rng.one_in(8), volume, offset, length))
     }
 }

@@ -238,6 +238,7 @@ impl World {
     fn end(mut self) -> Outcome {
         self.outcome.completed = self.clients.completed;
         self.outcome.no_space = self.clients.no_space;
+        self.outcome.miscompared = self.clients.miscompared;
         self.outcome.failed = self.clients.failed;
         self.outcome.lies = u64::from(self.lied);
         self.outcome

@@ -231,7 +231,8 @@ impl Table {
         if piece.compare {
             let length = BLOCK_BYTES - head - tail;
             let expected = sink.bytes(piece.mem.block(1).plus(head), length);
-            if sink.bytes(old.mem().plus(head), length) != expected {
+            let differs = sink.bytes(old.mem().plus(head), length) != expected;
+            if differs && !planted(Bug::ComparisonIgnored) {
                 sink.free(old);
                 self.finish_with_promise(index, Err(Failure::Miscompare), sink);
                 return false;

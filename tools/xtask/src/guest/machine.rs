@@ -103,12 +103,13 @@ impl Machine<'_> {
         output(Command::new("tar").arg("xf").arg(results).arg("-C").arg(&out))
             .map_err(|Failure(why)| Failure(format!("{ended}: {why}\n{}", self.console())))?;
         let status = fs::read_to_string(out.join("status")).unwrap_or_default();
-        if status.trim() != "0" {
-            let printed = last_lines(&out.join("printed"));
-            let why = format!("the guest's script ended with {}\n{printed}\n", status.trim());
-            return Err(Failure(why + &self.console()));
-        }
-        Ok(Ended::Done(out))
+        let why = match status.trim() {
+            "0" => return Ok(Ended::Done(out)),
+            "" => format!("the guest ended before its script; QEMU: {ended}"),
+            other => format!("the guest's script ended with {other}"),
+        };
+        let printed = last_lines(&out.join("printed"), None);
+        Err(Failure(format!("{why}\n{printed}\n{}", self.console())))
     }
 
     /// QEMU with all devices; makes the disks.
@@ -203,9 +204,9 @@ impl Machine<'_> {
         }
     }
 
-    /// The last lines of the guest's console.
+    /// The last lines of the guest's console: all of a panic, however deep its stack.
     fn console(&self) -> String {
-        last_lines(&self.dir.join("console"))
+        last_lines(&self.dir.join("console"), Some("Kernel panic"))
     }
 }
 
@@ -215,10 +216,12 @@ pub fn signal(process: &Child, name: &str) -> Result<String, Failure> {
     output(Command::new("sh").arg("-c").arg(format!("kill -{name} {}", process.id())))
 }
 
-/// The end of a text.
-fn last_lines(path: &Path) -> String {
+/// The end of a text; the whole of what began with `landmark`.
+fn last_lines(path: &Path, landmark: Option<&str>) -> String {
     let bytes = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(PRINTED_LINES)..].join("\n")
+    let mark = landmark.and_then(|mark| lines.iter().position(|line| line.contains(mark)));
+    let last = lines.len().saturating_sub(PRINTED_LINES);
+    lines[mark.unwrap_or(last).min(last)..].join("\n")
 }
