@@ -2,7 +2,8 @@
 //!
 //! A whole core on devices in memory serves [`REQUESTS`] random requests of 4 KiB at
 //! depth 32, from the target's side of the contract to the device's memory and
-//! back. Each bench fails above its limit: what was counted when it was set, and
+//! back; those of the NVMe/TCP target from the socket on and back to it, without what the
+//! kernel and the host spend. Each bench fails above its limit: what was counted when it was set, and
 //! [`TOLERANCE_PERCENT`]. Whoever makes the path longer on purpose raises the limit
 //! in the same change and says why; whoever makes it shorter lowers it.
 //!
@@ -13,9 +14,10 @@
 
 use std::hint::black_box;
 
+use benches::attached::Attached;
 use benches::core::{Core, Tier, Work};
 use gungraun::prelude::*;
-use gungraun::{Callgrind, EventKind, LibraryBenchmarkConfig};
+use gungraun::{Callgrind, EntryPoint, EventKind, LibraryBenchmarkConfig};
 
 const REQUESTS: u64 = 1000;
 /// Room above the count: timers of the core fire by the clock.
@@ -27,10 +29,24 @@ const FAST_READ: u64 = 6_850;
 const STAGED_READ: u64 = 6_820;
 /// Instructions of a write of a fast block.
 const FAST_WRITE: u64 = 7_700;
+/// Instructions of a read over NVMe/TCP.
+const NVMF_READ: u64 = 8_170;
+/// Instructions of a write over NVMe/TCP.
+const NVMF_WRITE: u64 = 9_700;
 
 fn limited(instructions: u64) -> LibraryBenchmarkConfig {
+    config(instructions, EntryPoint::Default)
+}
+
+/// Counts on the core's side alone.
+fn limited_on_core(instructions: u64) -> LibraryBenchmarkConfig {
+    config(instructions, EntryPoint::Custom("*::ByHand::turn".to_owned()))
+}
+
+fn config(instructions: u64, entry: EntryPoint) -> LibraryBenchmarkConfig {
     let limit = instructions * REQUESTS * (100 + TOLERANCE_PERCENT) / 100;
     let mut callgrind = Callgrind::with_args(["--cache-sim=no"]);
+    callgrind.entry_point(entry);
     callgrind.hard_limits([(EventKind::Ir, limit)]);
     let mut config = LibraryBenchmarkConfig::default();
     config.tool(callgrind);
@@ -70,5 +86,26 @@ fn fast_write(mut core: Core) -> Core {
     core
 }
 
-library_benchmark_group!(name = requests, benchmarks = [fast_read, staged_read, fast_write]);
+fn attached(work: Work) -> Attached {
+    Attached::new(Core::new(Tier::Fast), work, REQUESTS)
+}
+
+#[library_benchmark(config = limited_on_core(NVMF_READ))]
+#[bench::qd32(args = (Work::Read), setup = attached)]
+fn nvmf_read(mut host: Attached) -> Attached {
+    host.finish();
+    black_box(host)
+}
+
+#[library_benchmark(config = limited_on_core(NVMF_WRITE))]
+#[bench::qd32(args = (Work::Write), setup = attached)]
+fn nvmf_write(mut host: Attached) -> Attached {
+    host.finish();
+    black_box(host)
+}
+
+library_benchmark_group!(
+    name = requests,
+    benchmarks = [fast_read, staged_read, fast_write, nvmf_read, nvmf_write]
+);
 main!(library_benchmark_groups = requests);

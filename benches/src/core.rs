@@ -34,8 +34,8 @@ pub enum Work {
 
 /// A core with one volume of a segment.
 pub struct Core {
-    core: ByHand,
-    volume: VolumeId,
+    pub(crate) core: ByHand,
+    pub(crate) volume: VolumeId,
     /// Pending logs and the lock; removed with the core.
     _dir: tempfile::TempDir,
 }

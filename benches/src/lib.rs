@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attached;
 pub mod core;
 
 use engine::format::record::{Entry, FragmentKey, MAX_ENTRIES, put_blocks};

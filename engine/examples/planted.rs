@@ -36,6 +36,7 @@ fn signs(bug: Bug) -> &'static [&'static str] {
         | Bug::StaleSlot
         | Bug::DiscardNotJournaled
         | Bug::LostNeighbour
+        | Bug::FuaDropped
         | Bug::RacingNeighbours
         | Bug::WriteRacingPromotionLost
         | Bug::StageNotForgotten

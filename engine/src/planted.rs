@@ -88,6 +88,8 @@ bugs! {
     LostNeighbour,
     /// Writes of parts of one block are completed side by side.
     RacingNeighbours,
+    /// An NVMe/TCP command's FUA does not reach the engine.
+    FuaDropped,
     /// A write that depends on a comparison takes place whatever was found.
     ComparisonIgnored,
     /// A spilled fragment's fast slots are free before the spill is durable.

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::broken::Broken;
 use super::oracle::Oracle;
-use super::payload::{Compares, set_expected, set_values};
+use super::payload::{Compares, Payload, set_expected, set_values};
 use super::playground::{PER_BLOCK, Want};
 use super::sector::SectorKey;
 use super::shared::Shared;
@@ -48,6 +48,30 @@ struct Sent {
     audit: bool,
     /// A device has returned bytes of its blocks that a fault had changed.
     excused: bool,
+    /// A part of its range has ceased to exist meanwhile.
+    cut: bool,
+}
+
+impl Sent {
+    /// Something that begins now; values and bytes are still to be set.
+    fn new(want: Want, core: CoreId, oracle: &mut Oracle) -> Self {
+        let Want { op, volume, .. } = want;
+        let mark = |sector| oracle.mark(SectorKey { volume, sector });
+        let marks = if op == Op::Read { want.range().map(mark).collect() } else { Vec::new() };
+        let covered = if op == Op::Flush { oracle.flush_begins(volume) } else { Vec::new() };
+        let (compares, value) = (Compares::Equal, oracle.next_value());
+        Sent {
+            want,
+            marks,
+            covered,
+            compares,
+            value,
+            core,
+            audit: false,
+            excused: false,
+            cut: false,
+        }
+    }
 }
 
 /// The clients of a world.
@@ -101,7 +125,7 @@ impl Clients {
         }
     }
 
-    /// A request over a connection; `None` if it would not be allowed now, or finds no memory.
+    /// A request of a core; `None` if it would not be allowed now, or finds no memory.
     pub fn send(
         &mut self,
         want: Want,
@@ -110,51 +134,79 @@ impl Clients {
         shared: &mut Shared,
     ) -> Option<Request> {
         let Want { op, volume, .. } = want;
-        let changes = !matches!(op, Op::Read | Op::Flush);
-        if changes && oracle.is_busy(volume, want.range()) {
+        if want.changes() && oracle.is_busy(volume, want.range()) {
             return None;
         }
-        let length = u32::try_from(want.sectors.1 * SECTOR_BYTES as u64).expect("a window");
+        let length = u32::try_from(want.bytes_long()).expect("a window");
         let offset = want.sectors.0 * SECTOR_BYTES as u64;
         let buf = match op {
             Op::Read | Op::Write => Some(shared.alloc(from.core, buffer_bytes(offset, length))?),
             Op::CompareAndWrite => Some(shared.alloc(from.core, 2 * BLOCK_BYTES)?),
             _ => None,
         };
-        let mut sent = Sent {
-            want,
-            marks: Vec::new(),
-            covered: Vec::new(),
-            compares: Compares::Equal,
-            value: oracle.next_value(),
-            core: from.core,
-            audit: false,
-            excused: false,
-        };
+        let place = |block| buf.as_ref().map(|buf| buf.mem().block(block).plus(want.head()));
+        let mut sent = Sent::new(want, from.core, oracle);
         if op == Op::CompareAndWrite {
-            let buf = buf.as_ref().expect("two blocks");
-            sent.compares = set_expected(&want, sent.value, buf, oracle, shared);
+            let expected = shared.bytes_mut(place(1).expect("two blocks"), want.bytes_long());
+            sent.compares = set_expected(&want, sent.value, expected, oracle);
         }
-        match op {
-            Op::Flush => sent.covered = oracle.flush_begins(volume),
-            Op::Read => {
-                let mark = |sector| oracle.mark(SectorKey { volume, sector });
-                sent.marks = want.range().map(mark).collect();
-            }
-            _ => set_values(&want, buf.as_ref(), oracle, shared),
+        if want.changes() {
+            let bytes = place(0).map(|place| shared.bytes_mut(place, want.bytes_long()));
+            set_values(&want, bytes, oracle);
         }
-        self.next_tag += 1;
-        self.sent.insert(self.next_tag, sent);
         Some(Request {
-            tag: self.next_tag,
+            tag: self.note(sent),
             client: from.client,
             volume,
             op,
-            fua: want.fua && changes,
+            fua: want.fua && want.changes(),
             offset: VolumeOffset::new(offset),
             length,
             buf,
         })
+    }
+
+    /// The same over a connection to `core`: its tag and bytes, a write's followed by those that
+    /// it depends on. `None` if it would not be allowed now.
+    pub fn send_out(
+        &mut self,
+        want: Want,
+        core: CoreId,
+        oracle: &mut Oracle,
+    ) -> Option<(u64, Vec<u8>)> {
+        if want.changes() && oracle.is_busy(want.volume, want.range()) {
+            return None;
+        }
+        let mut sent = Sent::new(want, core, oracle);
+        let mut bytes = match want.op {
+            Op::Read | Op::Write => vec![0; want.bytes_long()],
+            Op::CompareAndWrite => vec![0; 2 * want.bytes_long()],
+            _ => Vec::new(),
+        };
+        let length = want.bytes_long().min(bytes.len());
+        let (data, expected) = bytes.split_at_mut(length);
+        if !expected.is_empty() {
+            sent.compares = set_expected(&want, sent.value, expected, oracle);
+        }
+        if want.changes() {
+            set_values(&want, (!data.is_empty()).then_some(data), oracle);
+        }
+        Some((self.note(sent), bytes))
+    }
+
+    fn note(&mut self, sent: Sent) -> u64 {
+        self.next_tag += 1;
+        self.sent.insert(self.next_tag, sent);
+        self.next_tag
+    }
+
+    /// What lies behind a sector of a volume is gone and begins again: what is under way there
+    /// may have been before or come after.
+    pub fn cut(&mut self, volume: VolumeId, from: u64) {
+        for sent in self.sent.values_mut() {
+            sent.covered.retain(|(key, _)| key.volume != volume || key.sector < from);
+            sent.cut |= sent.want.volume == volume && sent.want.range().end > from;
+        }
     }
 
     /// Reads blocks, or the part of them before the volume's end, after a restart.
@@ -199,24 +251,42 @@ impl Clients {
         self.send(want, AUDITOR.at(core), oracle, shared).expect("a flush needs no memory")
     }
 
-    /// A request has ended: checks it and gives its buffer back. Returns what it was.
+    /// A request of a core has ended: checks it and gives its buffer back. Returns what it was.
     pub fn complete(
         &mut self,
         completion: Completion,
         oracle: &mut Oracle,
         shared: &mut Shared,
     ) -> Result<Want, Broken> {
-        let sent = self.sent.remove(&completion.tag).expect("a request ends once");
-        self.count(&sent, completion.result)?;
+        let Completion { tag, result, buf } = completion;
+        self.end(tag, result, Payload::Arena(buf), oracle, shared)
+    }
+
+    /// A request has ended: checks it. Returns what it was.
+    pub fn end(
+        &mut self,
+        tag: u64,
+        result: Result<(), Failure>,
+        payload: Payload,
+        oracle: &mut Oracle,
+        shared: &mut Shared,
+    ) -> Result<Want, Broken> {
+        let sent = self.sent.remove(&tag).expect("a request ends once");
+        self.count(&sent, result)?;
         let Want { op, volume, fua, .. } = sent.want;
-        let (range, ok) = (sent.want.range(), completion.result.is_ok());
+        let (range, ok) = (sent.want.range(), result.is_ok());
         match op {
-            Op::Read if ok => {
-                let buf = completion.buf.as_ref().expect("a read has a buffer");
-                for (at, sector) in range.enumerate() {
+            Op::Read if ok && !sent.cut => {
+                let length = sent.want.bytes_long();
+                let bytes = match &payload {
+                    Payload::Arena(buf) => {
+                        let mem = buf.as_ref().expect("a read has a buffer").mem();
+                        &*shared.bytes_mut(mem.plus(sent.want.head()), length)
+                    }
+                    Payload::Host(bytes) => bytes,
+                };
+                for ((at, sector), bytes) in range.enumerate().zip(bytes.chunks(SECTOR_BYTES)) {
                     let key = SectorKey { volume, sector };
-                    let place = buf.mem().plus(sent.want.head() + at * SECTOR_BYTES);
-                    let bytes = &*shared.bytes_mut(place, SECTOR_BYTES);
                     if sent.audit {
                         oracle.check_restarted(key, bytes)?;
                     } else {
@@ -226,14 +296,14 @@ impl Clients {
             }
             Op::Flush if ok => oracle.flush_ends(&sent.covered),
             Op::Read | Op::Flush | Op::Status => {}
-            Op::CompareAndWrite if completion.result == Err(Failure::Miscompare) => {
+            Op::CompareAndWrite if result == Err(Failure::Miscompare) => {
                 for (value, sector) in (sent.value..).zip(range) {
                     oracle.unsent(SectorKey { volume, sector }, value);
                 }
             }
             _ => range.for_each(|sector| oracle.sent(SectorKey { volume, sector }, ok, fua)),
         }
-        if let Some(buf) = completion.buf {
+        if let Payload::Arena(Some(buf)) = payload {
             assert_eq!(buf.arena, sent.core.get(), "a buffer comes home");
             shared.free(buf);
         }
@@ -249,7 +319,9 @@ impl Clients {
                 return Err(Broken::Compared { volume, first, end });
             }
             Ok(()) => self.completed += 1,
-            Err(Failure::Miscompare) if sent.compares != Compares::Equal => self.miscompared += 1,
+            Err(Failure::Miscompare) if sent.compares != Compares::Equal || sent.cut => {
+                self.miscompared += 1;
+            }
             Err(Failure::NoSpace) if !self.roomy => self.no_space += 1,
             // A core that knows of a shrunk or deleted volume already, or of a grown one not yet.
             Err(Failure::OutOfRange) if !sent.audit => {}

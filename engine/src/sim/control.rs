@@ -49,8 +49,7 @@ impl World {
                 if !self.cores[core].composer.has_settled() {
                     return;
                 }
-                let volumes = self.catalog().serving();
-                self.cores[core].composer.set_volumes(volumes);
+                self.tell_core_volumes(core);
                 let next = core + 1;
                 self.job = if next < self.cores.len() {
                     Job::Telling(next, volume)
@@ -217,16 +216,30 @@ impl World {
             let size = size.next_multiple_of(BLOCK_BYTES as u64);
             self.change(|c, io| c.resize(io, &meta, id, size, false));
         }
-        let volumes = self.catalog().serving();
-        for core in &mut self.cores {
-            core.composer.set_volumes(volumes.clone());
-        }
+        self.tell_volumes();
         self.update_playground();
+    }
+
+    /// All cores learn of the volumes, at once.
+    pub(super) fn tell_volumes(&mut self) {
+        for core in 0..self.cores.len() {
+            self.tell_core_volumes(core);
+        }
+    }
+
+    fn tell_core_volumes(&mut self, core: usize) {
+        let volumes = self.catalog().serving();
+        for door in self.doors.iter_mut().filter(|door| door.core == core) {
+            door.set_volumes(&volumes);
+        }
+        self.cores[core].composer.set_volumes(volumes);
     }
 
     /// What lies behind `size` of a volume is gone; reads of it later must find zeros.
     fn forget(&mut self, id: VolumeId, size: u64) {
-        for block in self.oracle.forget(id, size.div_ceil(SECTOR_BYTES as u64)) {
+        let from = size.div_ceil(SECTOR_BYTES as u64);
+        self.clients.cut(id, from);
+        for block in self.oracle.forget(id, from) {
             self.ghosts.insert((id, block));
         }
     }

@@ -77,7 +77,7 @@ impl SimCore {
     }
 
     /// The kernel has something for the core: it signals if it was armed.
-    fn signal(&mut self) {
+    pub(super) fn signal(&mut self) {
         self.rung |= self.sleep != Sleep::Awake;
     }
 
@@ -102,11 +102,12 @@ impl SimCore {
 impl World {
     /// Takes one thing from one source that has something; false if none has.
     pub(super) fn pass(&mut self, core: usize) -> bool {
-        let start = self.rng.index(4);
-        let worked = (0..4).any(|at| match (start + at) % 4 {
+        let start = self.rng.index(5);
+        let worked = (0..5).any(|at| match (start + at) % 5 {
             0 => self.take_mail(core),
             1 => self.take_local(core),
             2 => self.take_ended(core),
+            3 => self.look_at_doors(core),
             _ => self.take_asked(core),
         });
         self.timers(core, worked) || worked
@@ -161,6 +162,17 @@ impl World {
     fn take_ended(&mut self, core: usize) -> bool {
         let Some((token, result)) = self.cores[core].ended.pop_front() else { return false };
         self.with_core(core, |core, sink| core.table.io_done(token, result, sink));
+        true
+    }
+
+    /// Looks at one of the connections that end here.
+    fn look_at_doors(&mut self, core: usize) -> bool {
+        let doors = self.doors.len();
+        let first = self.rng.index(doors.max(1));
+        let mut order = (0..doors).map(|at| (first + at) % doors);
+        let busy = |at: &usize| self.doors[*at].core == core && self.doors[*at].target_has_work();
+        let Some(number) = order.find(busy) else { return false };
+        self.with_door(number, |door, host, rng| door.target_turn(host, rng));
         true
     }
 

@@ -1,8 +1,9 @@
 //! The deterministic simulator: whole cores over simulated disks, one seed.
 //!
 //! Cores run the real composer, table, journal, catalog and recovery, and
-//! exchange messages through the real rings with the real wake handshake; only
-//! disks, clock, memory, sockets and clients are simulated. A step is one turn
+//! exchange messages through the real rings with the real wake handshake; some
+//! clients speak NVMe/TCP, from the real initiator to the real I/O queues
+//! ([`door`]). Only disks, clock, memory, sockets and clients are simulated. A step is one turn
 //! of one core, one device operation, one message, one request, chosen at
 //! random ([`turn`]). The [`oracle`] knows for every sector which values may be
 //! read, live, after the death of the process and after a power cut; a request
@@ -22,6 +23,7 @@ mod client;
 mod control;
 mod core;
 mod describe;
+mod door;
 mod examine;
 mod faults;
 mod oracle;

@@ -28,11 +28,14 @@ struct Sector {
     floor: usize,
     /// A request that changes it is under way.
     busy: bool,
+    /// The sector has begun again meanwhile: that request may have been before or come after.
+    cut: bool,
 }
 
 impl Default for Sector {
     fn default() -> Self {
-        Self { values: smallvec![0], past: Vec::new(), done: 0, floor: 0, busy: false }
+        let (past, cut) = (Vec::new(), false);
+        Self { values: smallvec![0], past, done: 0, floor: 0, busy: false, cut }
     }
 }
 
@@ -109,7 +112,7 @@ impl Oracle {
         let Some(sector) = self.sector_mut(key) else { return };
         if sector.values.last() == Some(&value) {
             sector.values.pop();
-            sector.busy = false;
+            (sector.busy, sector.cut) = (false, false);
         }
     }
 
@@ -120,7 +123,7 @@ impl Oracle {
         let Some(block) = self.blocks.get_mut(&at) else { return };
         let Some(sector) = block.sectors[within(key)].as_deref_mut() else { return };
         sector.busy = false;
-        if !ok {
+        if std::mem::take(&mut sector.cut) || !ok {
             return;
         }
         sector.done = sector.values.len() - 1;
@@ -199,7 +202,7 @@ impl Oracle {
         for block in self.blocks.values_mut() {
             block.listed = false;
             for sector in block.sectors.iter_mut().flatten() {
-                sector.busy = false;
+                (sector.busy, sector.cut) = (false, false);
                 let keep = if power_cut { sector.floor } else { sector.done };
                 let gone = sector.values.drain(..keep);
                 if self.keeps_past {
@@ -235,8 +238,10 @@ impl Oracle {
             }
             gone.push(*number);
             let keep = usize::try_from(from.saturating_sub(number * PER_BLOCK)).expect("small");
-            block.sectors[keep..].fill_with(|| None);
-            keep > 0
+            for sector in &mut block.sectors[keep..] {
+                begin_again(sector);
+            }
+            keep > 0 || block.sectors.iter().any(Option::is_some)
         });
         gone.sort_unstable();
         gone
@@ -256,6 +261,14 @@ impl Oracle {
         blocks.sort_unstable();
         blocks
     }
+}
+
+/// The sector is zeros, and may become what a request under way writes.
+fn begin_again(sector: &mut Option<Box<Sector>>) {
+    let Some(under_way) = sector.take().filter(|sector| sector.busy) else { return };
+    let last = under_way.values[under_way.values.len() - 1];
+    let (values, busy, cut) = (smallvec![0, last], true, true);
+    *sector = Some(Box::new(Sector { values, busy, cut, ..Sector::default() }));
 }
 
 fn within(key: SectorKey) -> usize {

@@ -3,9 +3,17 @@
 use super::oracle::Oracle;
 use super::playground::Want;
 use super::sector::{SectorKey, fill};
-use super::shared::Shared;
 use crate::device::sim::SECTOR_BYTES;
 use crate::request::{Buf, Op};
+
+/// Where the bytes of a request are that has ended.
+#[derive(Debug)]
+pub enum Payload {
+    /// In its core's arena, if it has any.
+    Arena(Option<Buf>),
+    /// With a host: from the first byte of the range on.
+    Host(Vec<u8>),
+}
 
 /// How a comparison has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,28 +24,22 @@ pub(super) enum Compares {
     Either,
 }
 
-/// Gives each sector of a change its value, and writes the values where there are bytes.
-pub(super) fn set_values(want: &Want, buf: Option<&Buf>, oracle: &mut Oracle, shared: &mut Shared) {
+/// Gives each sector of a change its value, and writes the values where there are bytes for
+/// the range.
+pub(super) fn set_values(want: &Want, mut bytes: Option<&mut [u8]>, oracle: &mut Oracle) {
     for (at, sector) in want.range().enumerate() {
         let key = SectorKey { volume: want.volume, sector };
         let zero = matches!(want.op, Op::Discard | Op::WriteZeroes);
         let value = oracle.send(key, zero);
-        if let Some(buf) = buf {
-            let place = buf.mem().plus(want.head() + at * SECTOR_BYTES);
-            fill(key, value, shared.bytes_mut(place, SECTOR_BYTES));
+        if let Some(bytes) = &mut bytes {
+            fill(key, value, &mut bytes[at * SECTOR_BYTES..][..SECTOR_BYTES]);
         }
     }
 }
 
-/// Writes what a comparison expects behind what it writes: what is there, or in one of four, in
-/// one sector, what never was.
-pub(super) fn set_expected(
-    want: &Want,
-    value: u64,
-    buf: &Buf,
-    oracle: &Oracle,
-    shared: &mut Shared,
-) -> Compares {
+/// Writes what a comparison expects: what is there, or in one of four, in one sector, what
+/// never was. `value` is the one that the write after it begins with.
+pub(super) fn set_expected(want: &Want, value: u64, bytes: &mut [u8], oracle: &Oracle) -> Compares {
     let wrong = value.is_multiple_of(4).then_some(value / 4 % want.sectors.1);
     let mut certain = true;
     for (at, sector) in want.range().enumerate() {
@@ -45,8 +47,7 @@ pub(super) fn set_expected(
         let (newest, is_certain) = oracle.newest(key);
         certain &= is_certain;
         let expected = if wrong == Some(at as u64) { value } else { newest };
-        let place = buf.mem().block(1).plus(want.head() + at * SECTOR_BYTES);
-        fill(key, expected, shared.bytes_mut(place, SECTOR_BYTES));
+        fill(key, expected, &mut bytes[at * SECTOR_BYTES..][..SECTOR_BYTES]);
     }
     match (wrong, certain) {
         (Some(_), _) => Compares::Different,

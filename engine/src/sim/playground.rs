@@ -33,6 +33,16 @@ impl Want {
         self.sectors.0..self.sectors.0 + self.sectors.1
     }
 
+    /// Its bytes.
+    pub(super) fn bytes_long(&self) -> usize {
+        usize::try_from(self.sectors.1).expect("a window") * SECTOR_BYTES
+    }
+
+    /// It changes the volume.
+    pub(super) fn changes(&self) -> bool {
+        !matches!(self.op, Op::Read | Op::Flush)
+    }
+
     /// Bytes of the first block that are not touched.
     pub(super) fn head(&self) -> usize {
         let first = self.sectors.0 * SECTOR_BYTES as u64 % BLOCK_BYTES as u64;

@@ -2,6 +2,7 @@
 
 use super::broken::Broken;
 use super::core::SimCore;
+use super::door::Door;
 use super::examine::CATALOG_LOG;
 use super::plan::Fault;
 use super::regime::Regime;
@@ -22,6 +23,7 @@ use crate::table::slice::Slice;
 use crate::table::{Table, TableConfig};
 use crate::tier::TierSettings;
 use crate::units::{CoreId, SLICES, SliceId};
+use crate::volume::Volumes;
 use crate::volume::catalog::{CATALOG_EXTENTS, Catalog};
 use crate::volume::composer::Composer;
 use crate::volume::placement::core_of;
@@ -46,6 +48,7 @@ impl World {
                 self.logs[usize::from(slice.get())] = Some(log);
             }
         }
+        self.doors.clear();
         self.catalog = None;
         self.lose(power_cut);
         self.clients.forget();
@@ -198,11 +201,24 @@ impl World {
             composer.set_volumes(catalog.serving());
             self.cores.push(SimCore::new(composer, Table::new(config, slices), mail));
         }
+        self.connect(&catalog.serving());
         self.catalog = Some(catalog);
         for core in 0..self.cores.len() {
             self.with_core(core, |core, sink| core.table.checkpoint_full(sink));
         }
         Ok(())
+    }
+
+    /// About half of the clients speak NVMe/TCP.
+    fn connect(&mut self, volumes: &Volumes) {
+        self.doors.clear();
+        for client in 0..u64::from(self.plan.clients) {
+            if self.client_rng.one_in(2) {
+                let (number, core) = (self.doors.len(), self.core_of_client(client));
+                let door = Door::new(number, client, core, volumes, &mut self.client_rng);
+                self.doors.push(door);
+            }
+        }
     }
 
     fn open_slice(

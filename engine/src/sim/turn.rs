@@ -3,13 +3,16 @@
 use super::broken::Broken;
 use super::client::Connection;
 use super::core::{Asked, core_id};
+use super::door::{Door, DoorHost, door_of};
 use super::faults::Fate;
+use super::payload::Payload;
 use super::plan::Fault;
+use super::playground::Want;
 use super::regime::Regime;
 use super::trace::{Touches, sectors_of};
 use super::world::World;
-use crate::device::sim::How;
-use crate::request::Failure;
+use crate::device::sim::{How, Rng};
+use crate::request::{Failure, Op};
 use crate::table::op::Token;
 use crate::table::sink::{Io, IoKind};
 use crate::units::{BLOCK_BYTES, ClientId, Nanos};
@@ -41,7 +44,8 @@ impl World {
         match self.rng.below(40) {
             0..=16 => return self.some_turn(),
             17..=26 => return Ok(self.finish_io()),
-            27..=32 => return Ok(self.push_message()),
+            27..=30 => return Ok(self.push_message()),
+            31..=32 => return self.host_turn(),
             33..=36 => return Ok(new_work && self.request()),
             37 => self.control(new_work),
             38 if new_work && self.rng.one_in(3) => self.background(),
@@ -53,15 +57,65 @@ impl World {
     }
 
     fn take_completions(&mut self) -> Result<(), Broken> {
-        for completion in std::mem::take(&mut self.shared.completions) {
-            let (tag, result) = (completion.tag, completion.result);
-            let want = self.clients.complete(completion, &mut self.oracle, &mut self.shared)?;
-            self.trace.tell(self.outcome.steps, || {
-                let text = format!("request {tag} {:?} ended: {result:?}", want.op);
-                (Touches::Sectors(want.volume, want.range()), text)
-            });
+        while !self.shared.completions.is_empty() {
+            for completion in std::mem::take(&mut self.shared.completions) {
+                if let Some(number) = door_of(completion.tag) {
+                    self.with_door(number, |door, host, _| door.complete(completion, host));
+                    continue;
+                }
+                let (tag, result) = (completion.tag, completion.result);
+                let want = self.clients.complete(completion, &mut self.oracle, &mut self.shared)?;
+                self.tell_end(tag, &want, result);
+            }
         }
         Ok(())
+    }
+
+    fn tell_end(&self, tag: u64, want: &Want, result: Result<(), Failure>) {
+        self.trace.tell(self.outcome.steps, || {
+            let text = format!("request {tag} {:?} ended: {result:?}", want.op);
+            (Touches::Sectors(want.volume, want.range()), text)
+        });
+    }
+
+    /// A host that speaks NVMe/TCP does something.
+    fn host_turn(&mut self) -> Result<bool, Broken> {
+        let doors = self.doors.len();
+        let first = self.rng.index(doors.max(1));
+        let mut order = (0..doors).map(|at| (first + at) % doors);
+        let Some(number) = order.find(|at| self.doors[*at].host_has_work()) else {
+            return Ok(false);
+        };
+        let door = &mut self.doors[number];
+        if door.host_turn(&mut self.rng) {
+            self.cores[door.core].signal();
+        }
+        while let Some((tag, result, bytes)) = self.doors[number].ended() {
+            let (oracle, shared) = (&mut self.oracle, &mut self.shared);
+            let want = self.clients.end(tag, result, Payload::Host(bytes), oracle, shared)?;
+            self.tell_end(tag, &want, result);
+        }
+        Ok(true)
+    }
+
+    /// Something at the target's side of a door, on its core.
+    pub(super) fn with_door(
+        &mut self,
+        number: usize,
+        act: impl FnOnce(&mut Door, &mut DoorHost<'_, '_>, &mut Rng),
+    ) {
+        let mut doors = std::mem::take(&mut self.doors);
+        let mut rng = self.rng.fork();
+        let stage = rng.one_in(3) && self.exists(Fault::Tiers);
+        let door = &mut doors[number];
+        self.with_core(door.core, |core, sink| {
+            act(door, &mut DoorHost { core, sink, stage }, &mut rng);
+        });
+        self.doors = doors;
+    }
+
+    pub(super) fn core_of_client(&self, client: u64) -> usize {
+        usize::try_from(client).expect("few") % self.cores.len()
     }
 
     /// A core that does not sleep has its turn.
@@ -135,25 +189,48 @@ impl World {
             return false;
         }
         let client = self.client_rng.below(self.plan.clients.into());
-        let core = usize::try_from(client).expect("few") % self.cores.len();
+        let core = self.core_of_client(client);
         let from = Connection { client: ClientId::new(1 + client), core: core_id(core) };
         let want = self.playground.want(&self.clients.wrong, &mut self.client_rng);
         let stage = self.client_rng.one_in(3);
         let Some(want) = want else { return false };
+        if let Some(number) = self.doors.iter().position(|door| door.client == client) {
+            return self.send_through(number, want);
+        }
         let (oracle, shared) = (&mut self.oracle, &mut self.shared);
         let Some(request) = self.clients.send(want, from, oracle, shared) else {
             return false;
         };
+        self.tell_request(request.tag, &want, core);
+        let stage = stage && self.exists(Fault::Tiers);
+        self.cores[core].ask(Asked::Request(request, stage));
+        true
+    }
+
+    /// The same by a client that speaks NVMe/TCP.
+    fn send_through(&mut self, number: usize, mut want: Want) -> bool {
+        // Dataset Management has no FUA.
+        want.fua &= want.op != Op::Discard;
+        let door = &mut self.doors[number];
+        if !door.takes(&want) {
+            return false;
+        }
+        let core = door.core;
+        let sent = self.clients.send_out(want, core_id(core), &mut self.oracle);
+        let Some((tag, bytes)) = sent else { return false };
+        door.send(&want, tag, bytes, &mut self.client_rng);
+        self.tell_request(tag, &want, core);
+        true
+    }
+
+    fn tell_request(&self, tag: u64, want: &Want, core: usize) {
         self.trace.tell(self.outcome.steps, || {
-            let (tag, range) = (request.tag, want.range());
+            let range = want.range();
             let what =
                 format!("request {tag} {:?} fua {} volume {}", want.op, want.fua, want.volume);
             let touches = Touches::Sectors(want.volume, range.clone());
             (touches, format!("{what} sectors {range:?} at core {core}"))
         });
-        let stage = stage && self.exists(Fault::Tiers);
-        self.cores[core].ask(Asked::Request(request, stage));
-        true
     }
 
     /// Predictions, cooling.
@@ -178,7 +255,8 @@ impl World {
     /// If nothing can happen before a certain time, that time comes; false if nothing will.
     pub(super) fn skip_time(&mut self) -> bool {
         let quiet = (0..self.cores.len()).all(|core| self.is_quiet(core))
-            && self.shared.leaving.iter().flatten().all(|queue| queue.is_empty());
+            && self.shared.leaving.iter().flatten().all(|queue| queue.is_empty())
+            && self.doors.iter().all(|door| door.is_idle());
         if !quiet {
             return true;
         }

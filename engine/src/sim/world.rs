@@ -8,6 +8,7 @@ use super::broken::Broken;
 use super::client::Clients;
 use super::control::Job;
 use super::core::SimCore;
+use super::door::Door;
 use super::faults::troubles;
 use super::oracle::Oracle;
 use super::outcome::Outcome;
@@ -41,6 +42,8 @@ pub(super) struct World {
     pub meta: MetaLayout,
     pub shared: Shared,
     pub cores: Vec<SimCore>,
+    /// Connections of clients that speak NVMe/TCP.
+    pub doors: Vec<Door>,
     pub wake: WakeSet,
     pub catalog: Option<Catalog>,
     /// Pending logs while no process runs.
@@ -150,6 +153,7 @@ impl World {
             meta: pool.meta,
             shared,
             cores: Vec::new(),
+            doors: Vec::new(),
             wake: WakeSet::new(0).expect("no eventfds"),
             catalog: None,
             logs: (0..JOURNALS).map(|_| Some(LogMemory::heap())).collect(),
@@ -228,10 +232,7 @@ impl World {
             catalog.create(&mut io, &meta, &new, [1; 16]).expect("an empty catalog");
             self.shared.disks = disks;
         }
-        let volumes = self.catalog().serving();
-        for core in &mut self.cores {
-            core.composer.set_volumes(volumes.clone());
-        }
+        self.tell_volumes();
         self.update_playground();
     }
 

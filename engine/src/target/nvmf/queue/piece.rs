@@ -5,6 +5,7 @@
 
 use super::command::Kind;
 use super::{COMPARE_PIECE_BYTES, NONE, PIECE_BYTES, Queue, RESERVE_BYTES, RESERVE_PIECES};
+use crate::planted::{Bug, planted};
 use crate::request::{Buf, Host, Op, Request};
 use crate::units::{BLOCK_BYTES, VolumeId, VolumeOffset, WINDOW_BYTES};
 
@@ -225,7 +226,7 @@ impl Queue {
             client: self.setup.client,
             volume: piece.volume,
             op: piece.op,
-            fua: command.fua && changes,
+            fua: command.fua && changes && !planted(Bug::FuaDropped),
             offset: VolumeOffset::new(piece.offset),
             length: piece.length,
             buf: piece.buf.take(),

@@ -87,6 +87,9 @@ nvme disconnect -n $nqn
     expected: &[
         &RECOVERY,
         &[
+            ": detected capacity change from ",
+            // Disconnecting what has lost its connection (880: a path error of the host).
+            ": Property Set error: 880, offset 0x14",
             "is not allowed, hostnqn",
             "Connect Invalid Data Parameter",
             ": failed to connect queue: 0 ret=",

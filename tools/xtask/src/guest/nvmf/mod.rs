@@ -63,7 +63,9 @@ const CALM: [&str; 10] = [
 ];
 
 /// What a host logs that loses its controller and finds it again.
-const RECOVERY: [&str; 13] = [
+const RECOVERY: [&str; 15] = [
+    ": ctrl_loss_tmo < 0 will reconnect forever",
+    "nvme_ns_head_submit_bio: ",
     ": Removing controller",
     ": starting error recovery",
     ": Reconnecting in ",

@@ -19,6 +19,11 @@ refused() {
     if "$@"; then fail "passes: $*"; fi
 }
 
+# said TEXT: what the command before left in /tmp/said has this in it.
+said() {
+    grep "$1" /tmp/said || fail "it said: $(cat /tmp/said)"
+}
+
 # within SECONDS COMMAND…: the command must succeed in that time.
 within() {
     set +x
