@@ -165,17 +165,6 @@ impl World {
         true
     }
 
-    /// Looks at one of the connections that end here.
-    fn look_at_doors(&mut self, core: usize) -> bool {
-        let doors = self.doors.len();
-        let first = self.rng.index(doors.max(1));
-        let mut order = (0..doors).map(|at| (first + at) % doors);
-        let busy = |at: &usize| self.doors[*at].core == core && self.doors[*at].target_has_work();
-        let Some(number) = order.find(busy) else { return false };
-        self.with_door(number, |door, host, rng| door.target_turn(host, rng));
-        true
-    }
-
     fn take_asked(&mut self, core: usize) -> bool {
         let it = &self.cores[core];
         let room = match it.asked.front() {

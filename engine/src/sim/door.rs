@@ -5,29 +5,23 @@
 //! sockets: a stream here never breaks while the process lives.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
+use nvme::Status;
 use nvme::entry::DsmRange;
-use nvme::log::AnaState;
 use nvme::tcp::Digests;
-use nvme::tcp::initiator::{Batch, Command, Completion, Memory, QueuePair, Tag};
+use nvme::tcp::initiator::{Batch, Command, Completion, QueuePair, Tag};
 use nvme::tcp::pdu::{IcReq, IcResp};
-use nvme::{Status, tcp};
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
 
-use super::core::SimCore;
 use super::playground::Want;
-use super::shared::SimSink;
-use crate::device::sim::{Rng, SECTOR_BYTES};
-use crate::request::{self, Buf, Failure, Host, Op, Request, VolumeView};
-use crate::table::sink::Sink;
+use super::wire::{DoorHost, HostMemory, Pipe, failure, namespaces};
+use crate::device::sim::Rng;
+use crate::request::{self, Failure, Op};
 use crate::target::nvmf::queue::{Queue, Setup};
-use crate::target::nvmf::{
-    IN_CAPSULE_BYTES, MAX_H2C_DATA_BYTES, Namespace, Namespaces, QueueCounters, transport,
-};
+use crate::target::nvmf::{IN_CAPSULE_BYTES, MAX_H2C_DATA_BYTES, QueueCounters, transport};
 use crate::units::ClientId;
 use crate::volume::Volumes;
 
@@ -52,79 +46,6 @@ struct Open {
     left: u8,
     /// The first that failed.
     failed: Option<Status>,
-}
-
-/// Bytes of commands by their tags.
-#[derive(Debug, Default)]
-struct HostMemory(FxHashMap<u32, Vec<u8>>);
-
-impl Memory for HostMemory {
-    fn source(&self, tag: Tag, offset: usize, len: usize) -> &[u8] {
-        &self.0[&tag.0][offset..][..len]
-    }
-    fn target(&mut self, tag: Tag, offset: usize, len: usize) -> &mut [u8] {
-        &mut self.0.get_mut(&tag.0).expect("a command under way")[offset..][..len]
-    }
-}
-
-/// One end of a stream that moves at most `most` bytes.
-struct Pipe<'a> {
-    bytes: &'a mut VecDeque<u8>,
-    most: usize,
-}
-
-impl Read for Pipe<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let n = out.len().min(self.most);
-        self.most -= n;
-        match self.bytes.read(&mut out[..n])? {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            n => Ok(n),
-        }
-    }
-}
-
-impl Write for Pipe<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = bytes.len().min(self.most);
-        self.most -= n;
-        self.bytes.write(&bytes[..n])
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A core, as a target on it sees it.
-pub(super) struct DoorHost<'a, 'b> {
-    pub core: &'a mut SimCore,
-    pub sink: &'a mut SimSink<'b>,
-    /// Stage what misses.
-    pub stage: bool,
-}
-
-impl Host for DoorHost<'_, '_> {
-    fn alloc(&mut self, bytes: usize) -> Option<Buf> {
-        self.sink.alloc(bytes)
-    }
-    fn free(&mut self, buf: Buf) {
-        self.sink.free(buf);
-    }
-    fn bytes<'a>(&'a self, buf: &'a Buf) -> &'a [u8] {
-        self.sink.bytes(buf.mem(), buf.capacity())
-    }
-    fn bytes_mut<'a>(&'a mut self, buf: &'a mut Buf) -> &'a mut [u8] {
-        self.sink.bytes_mut(buf.mem(), buf.capacity())
-    }
-    fn can_submit(&self) -> bool {
-        self.core.composer.can_submit()
-    }
-    fn submit(&mut self, request: Request) {
-        self.core.composer.submit(request, self.stage, self.sink);
-    }
-    fn volumes(&self) -> &[VolumeView] {
-        unreachable!("queues know their namespaces")
-    }
 }
 
 /// A host's connection to a core.
@@ -359,39 +280,4 @@ fn some(rng: &mut Rng, most: usize) -> usize {
         1 => rng.index(most + 1),
         _ => most,
     }
-}
-
-/// What the status says of the engine.
-fn failure(status: Status) -> Failure {
-    match status {
-        _ if status == Status::LBA_OUT_OF_RANGE.with_dnr()
-            || status == Status::INVALID_NAMESPACE.with_dnr() =>
-        {
-            Failure::OutOfRange
-        }
-        _ if status == Status::CAPACITY_EXCEEDED.with_dnr() => Failure::NoSpace,
-        _ if status == Status::UNRECOVERED_READ.with_dnr()
-            || status == Status::WRITE_FAULT.with_dnr() =>
-        {
-            Failure::Media
-        }
-        _ if status == Status::COMPARE_FAILURE.with_dnr() => Failure::Miscompare,
-        Status::INTERNAL => Failure::Device,
-        other => panic!("no failure of the engine is {}", tcp::initiator::describe(other)),
-    }
-}
-
-/// Each volume is the namespace of its number.
-fn namespaces(volumes: &Volumes) -> Arc<Namespaces> {
-    let namespace = |volume: &crate::volume::Volume| Namespace {
-        nsid: volume.view.id.get(),
-        volume: volume.view.id,
-        block_bytes: volume.view.block_bytes,
-        size_bytes: volume.view.size_bytes,
-        read_only: volume.view.read_only,
-        ana_state: AnaState::Optimized,
-        ana_group: 1,
-    };
-    assert_eq!(SECTOR_BYTES, 512, "a sector is a logical block");
-    Arc::new(Namespaces::new(volumes.list().iter().map(namespace).collect()))
 }

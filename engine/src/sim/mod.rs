@@ -24,6 +24,7 @@ mod control;
 mod core;
 mod describe;
 mod door;
+mod doors;
 mod examine;
 mod faults;
 mod oracle;
@@ -42,6 +43,7 @@ mod sleep;
 mod tests;
 pub mod trace;
 mod turn;
+mod wire;
 mod world;
 
 pub use broken::Broken;

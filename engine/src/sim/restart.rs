@@ -2,7 +2,6 @@
 
 use super::broken::Broken;
 use super::core::SimCore;
-use super::door::Door;
 use super::examine::CATALOG_LOG;
 use super::plan::Fault;
 use super::regime::Regime;
@@ -23,7 +22,6 @@ use crate::table::slice::Slice;
 use crate::table::{Table, TableConfig};
 use crate::tier::TierSettings;
 use crate::units::{CoreId, SLICES, SliceId};
-use crate::volume::Volumes;
 use crate::volume::catalog::{CATALOG_EXTENTS, Catalog};
 use crate::volume::composer::Composer;
 use crate::volume::placement::core_of;
@@ -207,18 +205,6 @@ impl World {
             self.with_core(core, |core, sink| core.table.checkpoint_full(sink));
         }
         Ok(())
-    }
-
-    /// About half of the clients speak NVMe/TCP.
-    fn connect(&mut self, volumes: &Volumes) {
-        self.doors.clear();
-        for client in 0..u64::from(self.plan.clients) {
-            if self.client_rng.one_in(2) {
-                let (number, core) = (self.doors.len(), self.core_of_client(client));
-                let door = Door::new(number, client, core, volumes, &mut self.client_rng);
-                self.doors.push(door);
-            }
-        }
     }
 
     fn open_slice(

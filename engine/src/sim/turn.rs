@@ -3,16 +3,15 @@
 use super::broken::Broken;
 use super::client::Connection;
 use super::core::{Asked, core_id};
-use super::door::{Door, DoorHost, door_of};
+use super::door::door_of;
 use super::faults::Fate;
-use super::payload::Payload;
 use super::plan::Fault;
 use super::playground::Want;
 use super::regime::Regime;
 use super::trace::{Touches, sectors_of};
 use super::world::World;
-use crate::device::sim::{How, Rng};
-use crate::request::{Failure, Op};
+use crate::device::sim::How;
+use crate::request::Failure;
 use crate::table::op::Token;
 use crate::table::sink::{Io, IoKind};
 use crate::units::{BLOCK_BYTES, ClientId, Nanos};
@@ -71,47 +70,11 @@ impl World {
         Ok(())
     }
 
-    fn tell_end(&self, tag: u64, want: &Want, result: Result<(), Failure>) {
+    pub(super) fn tell_end(&self, tag: u64, want: &Want, result: Result<(), Failure>) {
         self.trace.tell(self.outcome.steps, || {
             let text = format!("request {tag} {:?} ended: {result:?}", want.op);
             (Touches::Sectors(want.volume, want.range()), text)
         });
-    }
-
-    /// A host that speaks NVMe/TCP does something.
-    fn host_turn(&mut self) -> Result<bool, Broken> {
-        let doors = self.doors.len();
-        let first = self.rng.index(doors.max(1));
-        let mut order = (0..doors).map(|at| (first + at) % doors);
-        let Some(number) = order.find(|at| self.doors[*at].host_has_work()) else {
-            return Ok(false);
-        };
-        let door = &mut self.doors[number];
-        if door.host_turn(&mut self.rng) {
-            self.cores[door.core].signal();
-        }
-        while let Some((tag, result, bytes)) = self.doors[number].ended() {
-            let (oracle, shared) = (&mut self.oracle, &mut self.shared);
-            let want = self.clients.end(tag, result, Payload::Host(bytes), oracle, shared)?;
-            self.tell_end(tag, &want, result);
-        }
-        Ok(true)
-    }
-
-    /// Something at the target's side of a door, on its core.
-    pub(super) fn with_door(
-        &mut self,
-        number: usize,
-        act: impl FnOnce(&mut Door, &mut DoorHost<'_, '_>, &mut Rng),
-    ) {
-        let mut doors = std::mem::take(&mut self.doors);
-        let mut rng = self.rng.fork();
-        let stage = rng.one_in(3) && self.exists(Fault::Tiers);
-        let door = &mut doors[number];
-        self.with_core(door.core, |core, sink| {
-            act(door, &mut DoorHost { core, sink, stage }, &mut rng);
-        });
-        self.doors = doors;
     }
 
     pub(super) fn core_of_client(&self, client: u64) -> usize {
@@ -207,23 +170,7 @@ impl World {
         true
     }
 
-    /// The same by a client that speaks NVMe/TCP.
-    fn send_through(&mut self, number: usize, mut want: Want) -> bool {
-        // Dataset Management has no FUA.
-        want.fua &= want.op != Op::Discard;
-        let door = &mut self.doors[number];
-        if !door.takes(&want) {
-            return false;
-        }
-        let core = door.core;
-        let sent = self.clients.send_out(want, core_id(core), &mut self.oracle);
-        let Some((tag, bytes)) = sent else { return false };
-        door.send(&want, tag, bytes, &mut self.client_rng);
-        self.tell_request(tag, &want, core);
-        true
-    }
-
-    fn tell_request(&self, tag: u64, want: &Want, core: usize) {
+    pub(super) fn tell_request(&self, tag: u64, want: &Want, core: usize) {
         self.trace.tell(self.outcome.steps, || {
             let range = want.range();
             let what =

@@ -146,6 +146,7 @@ done
 "#],
     expected: &[
         &RECOVERY,
+        &["using deprecated NVME_IOCTL_IO_CMD"],
         // Deleted under load, and a subsystem that is removed.
         &["I/O error, dev nvme", "I/O error on dev nvme", "Connect Invalid Data Parameter"],
     ],

@@ -96,6 +96,8 @@ nvme disconnect -n $nqn
             "failed to connect socket: -111",
             "no usable path - requeuing I/O",
             "no available path - failing I/O",
+            // A look for partitions while there is no path.
+            "Buffer I/O error on dev nvme1n1, logical block 0, async page read",
             // Of the namespace that was taken away.
             "nvme1n2",
             "nvme1c1n2",

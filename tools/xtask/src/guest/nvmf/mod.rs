@@ -63,7 +63,8 @@ const CALM: [&str; 10] = [
 ];
 
 /// What a host logs that loses its controller and finds it again.
-const RECOVERY: [&str; 15] = [
+const RECOVERY: [&str; 16] = [
+    " socket state ",
     ": ctrl_loss_tmo < 0 will reconnect forever",
     "nvme_ns_head_submit_bio: ",
     ": Removing controller",
