@@ -106,6 +106,7 @@ statuses! {
     NOT_SAVEABLE = sct::COMMAND_SPECIFIC, 0x0d, "Feature identifier not saveable.";
     NOT_CHANGEABLE = sct::COMMAND_SPECIFIC, 0x0e, "Feature not changeable.";
     NOT_BY_NAMESPACE = sct::COMMAND_SPECIFIC, 0x0f, "Feature not namespace specific.";
+    COMMAND_SIZE_LIMIT_EXCEEDED = sct::COMMAND_SPECIFIC, 0x83, "Command size limit exceeded: Dataset Management (NVM 3.2.3).";
     CONNECT_FORMAT = sct::COMMAND_SPECIFIC, 0x80, "Connect: incompatible format.";
     CONNECT_BUSY = sct::COMMAND_SPECIFIC, 0x81, "Connect: controller busy.";
     CONNECT_PARAMETERS = sct::COMMAND_SPECIFIC, 0x82, "Connect: invalid parameters.";

@@ -118,6 +118,7 @@ fn completed_writes_survive_kill_9() {
 /// Rounds of the test with fio unless this variable names another number.
 const FIO_ROUNDS: (&str, u64) = ("TESSERA_CRASH_ROUNDS", 3);
 const FIO_JOBS: u64 = 4;
+const FIO_DEPTH: u64 = 32;
 /// Each job's part of the half of the volume that a round writes.
 const FIO_PART_MIB: u64 = 64;
 
@@ -126,8 +127,9 @@ fn fio_options(rig: &Rig, round: u64) -> Vec<String> {
     let uri = format!("--uri={}", rig.uri("vm1"));
     // As four bytes; a pattern of round and offset is in no block of another round or place.
     let pattern = format!("--verify_pattern=0x{:08x}%o", 0x5a00_0000 + round);
-    let fixed = ["--name=v", "--ioengine=nbd", "--iodepth=32", "--verify=pattern"];
-    fixed.map(str::to_owned).into_iter().chain([uri, pattern]).collect()
+    let depth = format!("--iodepth={FIO_DEPTH}");
+    let fixed = ["--name=v", "--ioengine=nbd", "--verify=pattern"];
+    fixed.map(str::to_owned).into_iter().chain([depth, uri, pattern]).collect()
 }
 
 /// Offsets of the writes that fio saw completed: it logs each when its reply is there.
@@ -178,8 +180,9 @@ fn fio_write_and_kill(rig: &mut Rig, round: u64, random: &mut Random) -> Vec<u64
         let shared = &*rig;
         let fio = scope.spawn(move || shared.program("fio", &options));
         let mut served = before;
-        while (served == before || served < enough && Instant::now() < limit) && !fio.is_finished()
-        {
+        // More than are under way at once: fio has seen one completed, then.
+        let seen = |served| served > before + FIO_JOBS * FIO_DEPTH;
+        while (!seen(served) || served < enough && Instant::now() < limit) && !fio.is_finished() {
             thread::sleep(Duration::from_millis(10));
             served = served_writes(shared);
         }

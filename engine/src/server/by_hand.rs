@@ -97,6 +97,12 @@ impl ByHand {
         self.launched.server.send(CoreId::new(0), command);
     }
 
+    /// Pages of the core's arena that nobody has.
+    #[cfg(test)]
+    pub fn free_pages(&self) -> u32 {
+        self.core.free_pages()
+    }
+
     /// Turns the core once.
     pub fn turn(&mut self) {
         self.core.poll(clock::now());

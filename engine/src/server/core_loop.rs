@@ -108,6 +108,12 @@ const SEEK_AHEAD: usize = 7;
 const APPROACH_AHEAD: usize = 3;
 
 impl CoreLoop {
+    /// Pages of its arena that nobody has.
+    #[cfg(test)]
+    pub fn free_pages(&self) -> u32 {
+        self.plant.arena.free_pages()
+    }
+
     /// Puts a core together; `connections` clients at most.
     #[expect(clippy::too_many_arguments, reason = "the parts of a core, each made elsewhere")]
     pub fn new(

@@ -157,7 +157,8 @@ impl Table {
             piece.era = Some(slice.limbo.enter());
         }
         let idle = piece.pending == 0;
-        for (i, staged) in local {
+        // By reference: the list is long, and moving it copies all of it.
+        for &(i, staged) in &local {
             match staged {
                 Some(from) => sink.copy(from, mem.block(i), BLOCK_BYTES),
                 None => sink.zero(mem.block(i), BLOCK_BYTES),

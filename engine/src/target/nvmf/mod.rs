@@ -48,6 +48,11 @@ pub const IN_CAPSULE_BYTES: u32 = 8192;
 pub const MAX_QUEUE_ENTRIES: u16 = 256;
 /// Blocks of the longest fused Compare and Write: ACWU and one (NVM 2.1.4).
 pub const COMPARE_AND_WRITE_BLOCKS: u32 = 1;
+/// Most blocks of one range of a Dataset Management: DMRSL (NVM 4.1.5.4).
+pub const DSM_RANGE_BLOCKS: u32 = 1 << 21;
+/// Most blocks of all its ranges, DMSL: as many ranges as there can be, each of the longest. It
+/// bounds the work of one command.
+pub const DSM_BLOCKS: u64 = 256 * DSM_RANGE_BLOCKS as u64;
 /// I/O queues that one core takes; the fabric thread counts them.
 pub const QUEUES_PER_CORE: u16 = 256;
 
@@ -122,6 +127,10 @@ pub struct QueueCounters {
     pub commands: AtomicU64,
     /// Commands that ended with an error.
     pub errors: AtomicU64,
+    /// Reads that ended well.
+    pub reads: AtomicU64,
+    /// Writes that ended well.
+    pub writes: AtomicU64,
     /// Bytes that were read by the host.
     pub read_bytes: AtomicU64,
     /// Bytes that the host has written.

@@ -14,6 +14,7 @@ use super::{
     Answer, Controller, EVENT_REQUESTS, INVALID_FIELD, KEEP_ALIVE_UNIT_MS, Outcome, World,
 };
 use crate::target::nvmf::exports::{MAX_ANA_GROUP, MAX_NSID, NamespaceInfo};
+use crate::target::nvmf::{DSM_BLOCKS, DSM_RANGE_BLOCKS};
 use crate::units::BLOCK_BYTES;
 
 /// Model number that hosts see.
@@ -68,7 +69,7 @@ impl Controller {
             }
             cns::COMMAND_SET_CONTROLLER => {
                 nvm_only(csi)?;
-                return page(&zeroed::<NvmController>());
+                return page(&nvm_controller());
             }
             cns::INDEPENDENT_NAMESPACE => {
                 if let Some(namespace) = active(nsid, world)? {
@@ -211,6 +212,13 @@ fn identify_namespace(namespace: &NamespaceInfo) -> IdentifyNamespace {
     found.nguid = namespace.uuid;
     found.lbaf[0] = (u32::from(namespace.block_shift) << 16).into();
     found
+}
+
+fn nvm_controller() -> NvmController {
+    let mut page: NvmController = zeroed();
+    page.dmrsl = DSM_RANGE_BLOCKS.into();
+    page.dmsl = DSM_BLOCKS.into();
+    page
 }
 
 fn independent(namespace: &NamespaceInfo) -> IndependentNamespace {

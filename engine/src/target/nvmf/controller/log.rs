@@ -137,6 +137,8 @@ fn smart(served: &Served) -> SmartLog {
     page.spare = 100;
     page.units_read = units(served.read_bytes);
     page.units_written = units(served.write_bytes);
+    page.reads = u128::from(served.reads).to_le_bytes();
+    page.writes = u128::from(served.writes).to_le_bytes();
     page.power_on_hours = u128::from(served.hours).to_le_bytes();
     page
 }

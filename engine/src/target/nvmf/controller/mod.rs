@@ -108,6 +108,10 @@ pub struct World<'a> {
 /// What has been read and written through a subsystem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
+    /// Commands.
+    pub reads: u64,
+    /// Commands.
+    pub writes: u64,
     /// Bytes.
     pub read_bytes: u64,
     /// Bytes.

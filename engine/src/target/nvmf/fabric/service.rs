@@ -354,6 +354,8 @@ impl Service {
             let load = |counter: &std::sync::atomic::AtomicU64| {
                 counter.load(std::sync::atomic::Ordering::Relaxed)
             };
+            served.reads += load(&queue.counters.reads);
+            served.writes += load(&queue.counters.writes);
             served.read_bytes += load(&queue.counters.read_bytes);
             served.write_bytes += load(&queue.counters.written_bytes);
         }

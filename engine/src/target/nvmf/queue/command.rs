@@ -12,7 +12,8 @@ use nvme::{Status, SubmissionEntry};
 
 use super::{NONE, status};
 use crate::target::nvmf::{
-    COMPARE_AND_WRITE_BLOCKS, IN_CAPSULE_BYTES, MAX_TRANSFER_BYTES, Namespace, Namespaces,
+    COMPARE_AND_WRITE_BLOCKS, DSM_RANGE_BLOCKS, IN_CAPSULE_BYTES, MAX_TRANSFER_BYTES, Namespace,
+    Namespaces,
 };
 use crate::units::VolumeId;
 
@@ -308,6 +309,9 @@ pub(super) fn dsm_range(
     size_bytes: u64,
 ) -> Result<(u64, u64), Status> {
     let blocks = u64::from(range.blocks.get());
+    if blocks > DSM_RANGE_BLOCKS.into() {
+        return Err(Status::COMMAND_SIZE_LIMIT_EXCEEDED.with_dnr());
+    }
     bytes_of(range.start_lba.get(), blocks, 1 << block_shift, size_bytes)
         .ok_or(Status::LBA_OUT_OF_RANGE.with_dnr())
 }

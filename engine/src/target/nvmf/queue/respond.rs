@@ -200,8 +200,14 @@ impl Queue {
         let bytes = u64::from(command.transfer);
         match (command.failed, command.kind) {
             (Some(_), _) => bump(&counters.errors, 1),
-            (None, Kind::Read) => bump(&counters.read_bytes, bytes),
-            (None, Kind::Write | Kind::FusedWrite) => bump(&counters.written_bytes, bytes),
+            (None, Kind::Read) => {
+                bump(&counters.reads, 1);
+                bump(&counters.read_bytes, bytes);
+            }
+            (None, Kind::Write | Kind::FusedWrite) => {
+                bump(&counters.writes, 1);
+                bump(&counters.written_bytes, bytes);
+            }
             _ => {}
         }
         if self.fuse == Fusing::First(number) {

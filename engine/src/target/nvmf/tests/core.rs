@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use nvme::code::nvm;
 use nvme::log::AnaState;
-use nvme::tcp::pdu::{CapsuleCmd, CommonHeader, kind};
+use nvme::tcp::pdu::{CapsuleCmd, CommonHeader, Data, kind};
 use nvme::tcp::{Digests, Fatal, Received};
 use nvme::{SglDescriptor, Status, SubmissionEntry};
 use zerocopy::{FromBytes, IntoBytes};
@@ -233,6 +233,69 @@ fn a_queue_tells_how_it_ended() {
     assert!(rig.run(&[(read, &[])])[0].1.is_success());
     rig.core.send(Command::NvmfDrop(AssociationId(7)));
     assert_eq!(rig.end().reason, EndReason::Dropped);
+}
+
+#[test]
+fn a_host_that_vanishes_in_the_middle_leaves_nothing() {
+    let mut rig = rig(512);
+    let fill = rig.command(nvm::WRITE, 1, 0, 8192);
+    assert!(rig.run(&[(fill, &[1; 8192])])[0].1.is_success());
+    rig.wire.shutdown(std::net::Shutdown::Both).unwrap();
+    rig.end();
+    let before = rig.core.free_pages();
+    let write = |rig: &Rig, cid, length| {
+        let mut entry = rig.command(nvm::WRITE, cid, 0, length);
+        entry.set_sgl(SglDescriptor::transport(length));
+        entry
+    };
+    let capsule = |entry: &SubmissionEntry, length| {
+        CapsuleCmd::new(*entry, false, false, length).as_bytes().to_vec()
+    };
+    for moment in 0..4 {
+        (rig.wire, rig.ends) = connect(&rig.core, rig.namespace);
+        match moment {
+            // Data that an R2T has asked for have come in part.
+            0 => {
+                let entry = write(&rig, 5, 1 << 20);
+                rig.wire.write_all(&capsule(&entry, 0)).unwrap();
+                let sent = rig.hear();
+                let [Sent { header: Received::R2t(r2t), .. }] = &sent[..] else {
+                    panic!("{sent:?}")
+                };
+                let (ttag, length) = (r2t.ttag.get(), r2t.r2tl.get());
+                assert!(rig.core.free_pages() < before, "buffers wait for the data");
+                let data = Data::new(kind::H2C_DATA, 5, ttag, 0, length.min(1 << 17), false);
+                rig.wire.write_all(data.as_bytes()).unwrap();
+                rig.wire.write_all(&[7; 5000]).unwrap();
+            }
+            // In-capsule data have come in part.
+            1 => {
+                let entry = rig.command(nvm::WRITE, 5, 0, 8192);
+                rig.wire.write_all(&capsule(&entry, 8192)).unwrap();
+                rig.wire.write_all(&[7; 4000]).unwrap();
+            }
+            // Nobody reads what was read.
+            2 => {
+                for cid in 0..12 {
+                    let entry = rig.command(nvm::READ, cid, 0, 1 << 20);
+                    rig.wire.write_all(&capsule(&entry, 0)).unwrap();
+                }
+            }
+            // The first of a fused pair has come, and its data.
+            _ => {
+                let mut entry = rig.command(nvm::COMPARE, 5, 0, 512);
+                entry.flags |= 1;
+                rig.wire.write_all(&capsule(&entry, 512)).unwrap();
+                rig.wire.write_all(&[1; 512]).unwrap();
+            }
+        }
+        (0..100).for_each(|_| rig.core.turn());
+        assert!(rig.core.free_pages() < before, "{moment}: something is under way");
+        rig.wire.shutdown(std::net::Shutdown::Both).unwrap();
+        let reason = rig.end().reason;
+        assert!(matches!(reason, EndReason::Closed | EndReason::Lost(_)), "{moment}: {reason}");
+        assert_eq!(rig.core.free_pages(), before, "{moment}: every buffer is back");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ host() {
 # Ends the scenario.
 fail() {
     echo "FAILED: $*" >&2
-    ls -l /sys/block /sys/class/nvme >&2
+    ls -l /sys/block /sys/class/nvme /dev/nvme* >&2
     exit 1
 }
 
@@ -93,12 +93,13 @@ is_not() {
     ! is "$1" "$2"
 }
 
-# verified DISK OPTIONS…: fio writes, reads and compares; with crc32c, at depth 16.
+# verified DISK OPTIONS…: fio writes, reads and compares; with crc32c, at depth 16. Never to a
+# file in the place of a disk that has gone.
 verified() {
     on=$1
     shift
     said=$(fio --name=verified --filename="/dev/$on" --direct=1 --ioengine=libaio --iodepth=16 \
-        --verify=crc32c --verify_fatal=1 "$@" 2>&1) || fail "$said"
+        --allow_file_create=0 --verify=crc32c --verify_fatal=1 "$@" 2>&1) || fail "$said"
 }
 
 # load DISK OPTIONS…: random writes, read back and compared, pass by pass until /tmp/stop exists.

@@ -96,7 +96,9 @@ fn other_command_sets_and_pages_are_invalid() {
     for cns in [4, 9, 0x0a, 0x14, 0x20, 0xff] {
         assert_eq!(bench.status(&identify(cns, 1)), INVALID_FIELD, "{cns:#x}");
     }
-    assert_eq!(bench.data(&identify(6, 0)), [0; 4096]);
+    // DMRSL and DMSL: 2^21 and 2^29 blocks.
+    let limits = bench.data(&identify(6, 0));
+    assert_eq!(limits[..16], [0, 0, 0, 0, 0, 0, 32, 0, 0, 0, 0, 32, 0, 0, 0, 0]);
     let sets = |cntid: u32| command(admin::IDENTIFY, 0, &[cntid << 16 | 0x1c], 4096);
     assert_eq!(bench.data(&sets(0xffff))[..9], [1, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bench.status(&sets(6)), INVALID_FIELD);

@@ -50,6 +50,7 @@ fn smart_counts_in_its_units() {
     let page = bench.data(&log(lid::SMART, 512, 0));
     assert_eq!((page[0], page[3]), (0, 100));
     assert_eq!((page[32], page[48], page[128]), (2, 0, 3), "rounded up; none; hours");
+    assert_eq!((page[64], page[80]), (2, 0), "commands");
     let mut one = log(lid::SMART, 512, 0);
     one.nsid = 1.into();
     assert_eq!(bench.status(&one), INVALID_FIELD);

@@ -91,7 +91,7 @@ impl Bench {
             controllers: &[2, 5, 900],
             io_queues: self.io_queues,
             discovery: &self.discovery,
-            served: Served { read_bytes: 512_001, write_bytes: 0, hours: 3 },
+            served: Served { reads: 2, writes: 0, read_bytes: 512_001, write_bytes: 0, hours: 3 },
         };
         let (reply, effects) = self.controller.command(entry, data, &world);
         self.effects = effects;

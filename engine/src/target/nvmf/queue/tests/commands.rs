@@ -145,7 +145,9 @@ fn ranges_are_deallocated_whatever_follows_them() {
     for (ranges, length, status) in [
         (&[(0, 8), (8191, 2)][..], 4096, Status::LBA_OUT_OF_RANGE),
         (&[(u64::MAX, 1)], 4096, Status::LBA_OUT_OF_RANGE),
-        (&[(u64::MAX / 512, u32::MAX)], 4096, Status::LBA_OUT_OF_RANGE),
+        (&[(u64::MAX / 512, 1 << 21)], 4096, Status::LBA_OUT_OF_RANGE),
+        (&[(0, (1 << 21) + 1)], 4096, Status::COMMAND_SIZE_LIMIT_EXCEEDED),
+        (&[(u64::MAX, u32::MAX)], 4096, Status::COMMAND_SIZE_LIMIT_EXCEEDED),
         (&[(0, 1), (1, 1)], 16, Status::SGL_LENGTH_INVALID),
         (&[(0, 1)], 4112, Status::INVALID_FIELD),
     ] {
