@@ -31,7 +31,7 @@ pub fn run(root: &Path, names: &[String]) -> bool {
         println!("{}: no row {unknown}", path.display());
         return false;
     }
-    if !crate::steps::run(crate::cargo(&["build", "--profile", "ci", "-p", "tools"])) {
+    if !crate::build_tessera() {
         return false;
     }
     let chosen = rows.iter().filter(|row| names.is_empty() || names.contains(&row.name));

@@ -79,10 +79,7 @@ pub fn run(root: &Path, args: &Args) -> bool {
 
 /// The list for `--json`, and whether every case whose peer is there was compared.
 fn compare(root: &Path, args: &Args, cases: &[Case]) -> Result<(Value, bool), String> {
-    let mut build = crate::cargo(&["build", "--profile", "ci", "-p", "tools"]);
-    // Standard output is for the figures.
-    build.stdout(std::process::Stdio::null());
-    if !crate::steps::run(build) {
+    if !crate::build_tessera() {
         return Err("tessera does not build".to_owned());
     }
     let results = root.join("benches/results").join(format!("{}-{}", today()?, args.results));

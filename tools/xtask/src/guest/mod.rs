@@ -41,18 +41,19 @@ pub enum Action {
 }
 
 impl Action {
-    /// The share of `cargo xtask test`: the rig itself, and a few cuts of a short load.
+    /// The share of `cargo xtask test`: the rig itself, a few cuts of a short load, and a Linux
+    /// host that attaches volumes and outlives the server.
     pub fn short() -> Action {
         let options = Options {
             replays: 20,
             seeds: vec![1],
             seconds: 30,
             kernels: vec!["6.1".into()],
-            kills: 10,
+            kills: 2,
             bless: false,
             tessera: None,
         };
-        let names = ["self-test", "power-cut"];
+        let names = ["self-test", "power-cut", "nvmf-basic", "nvmf-kill"];
         Action::Run { names: names.map(str::to_owned).into(), options }
     }
 }
@@ -99,8 +100,7 @@ impl Rig<'_> {
         if let Some(named) = &self.options.tessera {
             return named.canonicalize().map_err(Failure::at(named.display()));
         }
-        let build = ["build", "--profile", "ci", "-p", "tools", "--bin", "tessera"];
-        if crate::steps::run(crate::cargo(&build)) {
+        if crate::build_tessera() {
             Ok(crate::tessera())
         } else {
             Err(Failure("the server does not build".into()))

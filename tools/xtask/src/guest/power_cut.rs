@@ -43,10 +43,7 @@ struct Programs {
 impl Programs {
     /// Builds them, or takes the server that is named; without debug information.
     fn provide(rig: &Rig<'_>) -> Result<Programs, Failure> {
-        let build = ["build", "--profile", "ci", "-p", "tools", "--bin", "tessera"];
-        let mut command = crate::cargo(&build);
-        command.args(["--example", "power"]);
-        if !crate::steps::run(command) {
+        if !crate::build_tessera() {
             return Err(Failure("the programs do not build".into()));
         }
         let built = crate::target_dir().join("ci");
