@@ -136,6 +136,8 @@ fn exporting(options: &[&str]) -> (Rig, SocketAddr) {
 #[test]
 fn a_volume_is_discovered_connected_and_survives_a_kill() {
     let (mut rig, address) = exporting(&["--any-host"]);
+    let status = rig.json(&["status"]).to_string();
+    assert!(status.contains(&format!("nvme+tcp://{address}")), "{status}");
     let mut discovery =
         Discovery::begin(Instant::now(), settings(address, SUBSYSTEM, HOST)).unwrap();
     while !discovery.poll(Instant::now()).unwrap() {

@@ -30,7 +30,7 @@ pub struct StatusReport {
     pub volumes: u32,
     /// Client connections now.
     pub connections: u32,
-    /// Where clients attach, as NBD URIs without the export name.
+    /// Where clients attach: NBD URIs without the export name, and `nvme+tcp://ADDRESS:PORT`.
     pub listeners: Vec<String>,
     /// Who prefetches.
     pub prefetch: PrefetchKind,

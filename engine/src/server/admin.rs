@@ -290,6 +290,7 @@ fn tier(server: &Server, role: Role, stats: &[CoreStats]) -> TierUsage {
 
 fn status(server: &Server) -> StatusReport {
     let stats = server.ask_all(Command::Stats);
+    let listeners = [server.listeners.clone(), super::nvmf::addresses(server)].concat();
     let state = server.state();
     StatusReport {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -300,7 +301,7 @@ fn status(server: &Server) -> StatusReport {
         cores: u32::from(server.cores()),
         volumes: count(state.catalog.serving().list().len()),
         connections: count(stats.iter().map(|core| core.connections.len()).sum()),
-        listeners: server.listeners.clone(),
+        listeners,
         prefetch: state.prefetch,
         fast: tier(server, Role::Fast, &stats),
         cold: tier(server, Role::Cold, &stats),

@@ -224,6 +224,12 @@ fn listeners(server: &Server) -> Answer {
     Ok(AdminResponse::NvmfListeners { listeners: all.into_iter().map(report).collect() })
 }
 
+/// Where NVMe/TCP is listened for, as the NVM Express boot specification writes it.
+pub fn addresses(server: &Server) -> Vec<String> {
+    let all = ask(server, |service| service.listening()).unwrap_or_default();
+    all.into_iter().map(|(address, _)| format!("nvme+tcp://{address}")).collect()
+}
+
 /// A serial number that stays the same for a name: hosts know subsystems by it.
 fn serial_of(nqn: &Nqn) -> String {
     format!("{:016X}", crate::units::ClientId::of(nqn.as_str()).get())
