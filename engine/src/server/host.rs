@@ -49,7 +49,7 @@ impl Host for CoreHost<'_> {
         let cores = u8::try_from(plant.mail.cores()).expect("at most 255 cores");
         let mut ahead = smallvec::SmallVec::<[(VolumeId, u64); 16]>::new();
         let stage = observer.see(&request, composer.volumes(), *now, |found| ahead.push(found));
-        for (volume, block) in ahead {
+        for &(volume, block) in &ahead {
             let slice = slice_of(volume, block << BLOCK_SHIFT);
             let owner = core_of(slice, cores);
             if owner == plant.core {

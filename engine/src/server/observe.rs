@@ -4,7 +4,6 @@
 //! predictions into messages to the owners of the predicted fragments. It is
 //! bounded in every direction: what does not fit is dropped, never waited for.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +12,7 @@ use predictor::Access;
 use predictor::lstm::Weights;
 use predictor::prefetch::{Outcome, Predictions, PrefetchKind, Prefetcher, Settings};
 use predictor::trace::{Op as TraceOp, Record};
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::recorder::TraceTap;
 use crate::request::{Op, Request};
@@ -50,7 +50,7 @@ pub struct Observer {
     kind: PrefetchKind,
     settings: Settings,
     weights: Option<Arc<Weights>>,
-    clients: HashMap<ClientId, Prefetcher>,
+    clients: FxHashMap<ClientId, Prefetcher>,
     lessons: Arc<ArrayQueue<Lesson>>,
     /// Where a recording copies requests to.
     pub tap: Option<Arc<TraceTap>>,
@@ -75,7 +75,7 @@ impl Observer {
             kind,
             settings,
             weights: None,
-            clients: HashMap::with_capacity(MAX_CLIENTS),
+            clients: FxHashMap::with_capacity_and_hasher(MAX_CLIENTS, FxBuildHasher),
             lessons,
             tap: None,
             verdicts,
@@ -149,9 +149,12 @@ impl Observer {
             // A full queue means that the trainer is behind: it learns from a sample.
             let _ = self.lessons.push((request.client, access));
         }
-        let mut out = std::mem::take(&mut self.out);
-        let Some(prefetcher) = self.prefetcher(request.client, shift) else { return false };
-        prefetcher.observe(&access, &mut out);
+        if !self.knows(request.client, shift) {
+            return false;
+        }
+        let Self { clients, out, .. } = self;
+        let prefetcher = clients.get_mut(&request.client).expect("it is known");
+        prefetcher.observe(&access, out);
         let mut predictable = false;
         for prediction in out.as_slice() {
             let id = VolumeId::new(prediction.volume);
@@ -162,23 +165,27 @@ impl Observer {
                 forecast((id, byte >> BLOCK_SHIFT));
             }
         }
-        self.out = out;
         predictable
     }
 
-    fn prefetcher(&mut self, client: ClientId, shift: u8) -> Option<&mut Prefetcher> {
-        if !self.clients.contains_key(&client) {
-            if self.kind == PrefetchKind::None || self.clients.len() == MAX_CLIENTS {
-                return None;
-            }
-            let settings = Settings { fragment_shift: shift, ..self.settings };
-            let mut prefetcher = Prefetcher::new(self.kind, settings).ok()?;
-            if let Some(weights) = &self.weights {
-                prefetcher.install(Arc::clone(weights));
-            }
-            self.clients.insert(client, prefetcher);
+    /// True if the client has a prefetcher, made now if need be and possible.
+    fn knows(&mut self, client: ClientId, shift: u8) -> bool {
+        if self.kind == PrefetchKind::None {
+            return false;
         }
-        self.clients.get_mut(&client)
+        if self.clients.contains_key(&client) {
+            return true;
+        }
+        if self.clients.len() == MAX_CLIENTS {
+            return false;
+        }
+        let settings = Settings { fragment_shift: shift, ..self.settings };
+        let Ok(mut prefetcher) = Prefetcher::new(self.kind, settings) else { return false };
+        if let Some(weights) = &self.weights {
+            prefetcher.install(Arc::clone(weights));
+        }
+        self.clients.insert(client, prefetcher);
+        true
     }
 
     /// Shares what became of this core's stages and tells the prefetchers what became of all.
