@@ -94,7 +94,7 @@ fn start_ours(lab: &Lab, at: SocketAddr, filled: bool) -> Result<Running, String
     command
         .args(["bench", "target", "--nqn", NQN, "--size", &format!("{MEMORY_MIB}MiB")])
         .arg(format!("tcp:{at}"));
-    let target = serve(command, &lab.results.join("tessera-target.log"), at)?;
+    let target = serve(command, &lab.dir.join("tessera-target.log"), at)?;
     if filled {
         let mut fill = lab.program(lab.cpus.0, &lab.tessera);
         fill.args(["bench", "nvmf", "--nqn", NQN, "--fill", "--seconds", "0", "--warm-up", "0"])
@@ -135,7 +135,7 @@ fn start_peer(lab: &Lab, at: SocketAddr, filled: bool) -> Result<Running, String
         .args(["-m", &mask(lab.cpus.1), "-s", &(SPDK_MIB + MEMORY_MIB).to_string()])
         // Two runs at once would share the default socket for control.
         .args(["-c", "nvmf_tgt.json", "-r", "nvmf_tgt.sock"]);
-    serve(command, &lab.results.join("nvmf_tgt.log"), at)
+    serve(command, &lab.dir.join("nvmf_tgt.log"), at)
 }
 
 fn serve(command: Command, log: &Path, at: SocketAddr) -> Result<Running, String> {

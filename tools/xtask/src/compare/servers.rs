@@ -100,7 +100,7 @@ fn start_ours(lab: &Lab, data: &Path, file: &Path) -> Result<Running, String> {
     // Its one core takes the first CPU by itself.
     let mut command = lab.program(None, &lab.tessera);
     command.arg("--data").arg(data.file_name().unwrap_or_default()).arg("serve");
-    let log = lab.results.join("tessera-serve.log");
+    let log = lab.dir.join("tessera-serve.log");
     let server = Running::serve(command, &log, &data.join("nbd.sock"))?;
     let size = format!("{}MiB", lab.region_mib);
     let mut create = Command::new(&lab.tessera);
@@ -123,6 +123,6 @@ fn start_peer(lab: &Lab, dir: &Path, file: &Path, direct: bool) -> Result<Runnin
         .arg("--nbd-server")
         .arg(format!("addr.type=unix,addr.path={}", socket.display()))
         .args(["--export", "type=nbd,id=e,node-name=r,name=v,writable=on"]);
-    let log = lab.results.join("qemu-storage-daemon.log");
+    let log = lab.dir.join("qemu-storage-daemon.log");
     Running::serve(command, &log, &socket)
 }
