@@ -24,15 +24,15 @@ const REQUESTS: u64 = 1000;
 const TOLERANCE_PERCENT: u64 = 5;
 
 /// Instructions of a read of a fast block.
-const FAST_READ: u64 = 6_850;
+const FAST_READ: u64 = 6_550;
 /// Instructions of a read of a staged block.
-const STAGED_READ: u64 = 6_820;
+const STAGED_READ: u64 = 6_270;
 /// Instructions of a write of a fast block.
-const FAST_WRITE: u64 = 7_700;
+const FAST_WRITE: u64 = 7_650;
 /// Instructions of a read over NVMe/TCP.
-const NVMF_READ: u64 = 8_170;
+const NVMF_READ: u64 = 7_750;
 /// Instructions of a write over NVMe/TCP.
-const NVMF_WRITE: u64 = 9_700;
+const NVMF_WRITE: u64 = 9_520;
 
 fn limited(instructions: u64) -> LibraryBenchmarkConfig {
     config(instructions, EntryPoint::Default)
