@@ -41,6 +41,7 @@ is /sys/class/nvme/$name/queue_count 3
 nvme disconnect -n $nqn
 "#],
     expected: &[],
+    troubled: false,
 };
 
 /// Runs it.

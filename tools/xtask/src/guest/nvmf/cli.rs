@@ -57,6 +57,7 @@ refused dd if=/dev/zero of=/dev/$(find_disk $nqn 7) bs=4096 count=1 conv=fsync
 nvme disconnect -n $nqn
 "#],
     expected: &[],
+    troubled: false,
 };
 
 /// Each text and what varies in it. Identities are checked in the script.

@@ -97,7 +97,8 @@ zero 0 96
 within 60 used_less_than $((2 << 20))
 nvme disconnect -n $nqn
 "#],
-    expected: &[&["EXT4-fs", "XFS (nvme"]],
+    expected: &["EXT4-fs", "XFS (nvme"],
+    troubled: false,
 };
 
 /// Runs it.
