@@ -48,6 +48,8 @@ struct Sent {
     audit: bool,
     /// A device has returned bytes of its blocks that a fault had changed.
     excused: bool,
+    /// A host's, which hears of its end late.
+    host: bool,
     /// A part of its range has ceased to exist meanwhile.
     cut: bool,
 }
@@ -69,6 +71,7 @@ impl Sent {
             core,
             audit: false,
             excused: false,
+            host: false,
             cut: false,
         }
     }
@@ -152,7 +155,7 @@ impl Clients {
         }
         if want.changes() {
             let bytes = place(0).map(|place| shared.bytes_mut(place, want.bytes_long()));
-            set_values(&want, bytes, oracle);
+            set_values(&want, bytes, false, oracle);
         }
         Some(Request {
             tag: self.note(sent),
@@ -177,7 +180,7 @@ impl Clients {
         if want.changes() && oracle.is_busy(want.volume, want.range()) {
             return None;
         }
-        let mut sent = Sent::new(want, core, oracle);
+        let mut sent = Sent { host: true, ..Sent::new(want, core, oracle) };
         let mut bytes = match want.op {
             Op::Read | Op::Write => vec![0; want.bytes_long()],
             Op::CompareAndWrite => vec![0; 2 * want.bytes_long()],
@@ -189,7 +192,7 @@ impl Clients {
             sent.compares = set_expected(&want, sent.value, expected, oracle);
         }
         if want.changes() {
-            set_values(&want, (!data.is_empty()).then_some(data), oracle);
+            set_values(&want, (!data.is_empty()).then_some(data), true, oracle);
         }
         Some((self.note(sent), bytes))
     }
@@ -200,12 +203,12 @@ impl Clients {
         self.next_tag
     }
 
-    /// What lies behind a sector of a volume is gone and begins again: what is under way there
-    /// may have been before or come after.
+    /// What lies behind a sector of a volume is gone and begins again: what hosts have under way
+    /// there may have been before or come after.
     pub fn cut(&mut self, volume: VolumeId, from: u64) {
         for sent in self.sent.values_mut() {
             sent.covered.retain(|(key, _)| key.volume != volume || key.sector < from);
-            sent.cut |= sent.want.volume == volume && sent.want.range().end > from;
+            sent.cut |= sent.host && sent.want.volume == volume && sent.want.range().end > from;
         }
     }
 

@@ -6,6 +6,7 @@ use super::door::Door;
 use super::payload::Payload;
 use super::plan::Fault;
 use super::playground::Want;
+use super::regime::Regime;
 use super::wire::DoorHost;
 use super::world::World;
 use crate::device::sim::Rng;
@@ -13,9 +14,13 @@ use crate::request::Op;
 use crate::volume::Volumes;
 
 impl World {
-    /// About half of the clients speak NVMe/TCP.
+    /// About half of the clients speak NVMe/TCP, in worlds that dwell on nothing.
     pub(super) fn connect(&mut self, volumes: &Volumes) {
         self.doors.clear();
+        // Other worlds dwell on situations that a stream between client and core would spoil.
+        if self.plan.regime != Regime::Mixed {
+            return;
+        }
         for client in 0..u64::from(self.plan.clients) {
             if self.client_rng.one_in(2) {
                 let (number, core) = (self.doors.len(), self.core_of_client(client));

@@ -28,14 +28,17 @@ struct Sector {
     floor: usize,
     /// A request that changes it is under way.
     busy: bool,
+    /// That request is a host's, which hears of its end late.
+    host: bool,
     /// The sector has begun again meanwhile: that request may have been before or come after.
     cut: bool,
 }
 
 impl Default for Sector {
     fn default() -> Self {
-        let (past, cut) = (Vec::new(), false);
-        Self { values: smallvec![0], past, done: 0, floor: 0, busy: false, cut }
+        let past = Vec::new();
+        let (busy, host, cut) = (false, false, false);
+        Self { values: smallvec![0], past, done: 0, floor: 0, busy, host, cut }
     }
 }
 
@@ -84,14 +87,14 @@ impl Oracle {
     }
 
     /// A request that sets a sector is sent; the value it writes. `zero`: it writes zeros.
-    pub fn send(&mut self, key: SectorKey, zero: bool) -> u64 {
+    pub fn send(&mut self, key: SectorKey, zero: bool, host: bool) -> u64 {
         self.next += 1;
         let value = if zero { 0 } else { self.next };
         let block = self.blocks.entry((key.volume, key.sector / PER_BLOCK)).or_default();
         let sector = block.sectors[within(key)].get_or_insert_default();
         assert!(!sector.busy);
         sector.values.push(value);
-        sector.busy = true;
+        (sector.busy, sector.host) = (true, host);
         value
     }
 
@@ -263,12 +266,13 @@ impl Oracle {
     }
 }
 
-/// The sector is zeros, and may become what a request under way writes.
+/// The sector is zeros, and may become what a host's request under way writes. Other requests
+/// have ended, or are sure to be refused.
 fn begin_again(sector: &mut Option<Box<Sector>>) {
-    let Some(under_way) = sector.take().filter(|sector| sector.busy) else { return };
+    let Some(under_way) = sector.take().filter(|sector| sector.busy && sector.host) else { return };
     let last = under_way.values[under_way.values.len() - 1];
-    let (values, busy, cut) = (smallvec![0, last], true, true);
-    *sector = Some(Box::new(Sector { values, busy, cut, ..Sector::default() }));
+    let (values, busy, host, cut) = (smallvec![0, last], true, true, true);
+    *sector = Some(Box::new(Sector { values, busy, host, cut, ..Sector::default() }));
 }
 
 fn within(key: SectorKey) -> usize {

@@ -25,12 +25,17 @@ pub(super) enum Compares {
 }
 
 /// Gives each sector of a change its value, and writes the values where there are bytes for
-/// the range.
-pub(super) fn set_values(want: &Want, mut bytes: Option<&mut [u8]>, oracle: &mut Oracle) {
+/// the range. `host`: it is a host's.
+pub(super) fn set_values(
+    want: &Want,
+    mut bytes: Option<&mut [u8]>,
+    host: bool,
+    oracle: &mut Oracle,
+) {
     for (at, sector) in want.range().enumerate() {
         let key = SectorKey { volume: want.volume, sector };
         let zero = matches!(want.op, Op::Discard | Op::WriteZeroes);
-        let value = oracle.send(key, zero);
+        let value = oracle.send(key, zero, host);
         if let Some(bytes) = &mut bytes {
             fill(key, value, &mut bytes[at * SECTOR_BYTES..][..SECTOR_BYTES]);
         }

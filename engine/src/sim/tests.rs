@@ -51,7 +51,7 @@ fn a_violation_names_the_sector() {
     let mut bytes = [0; 512];
     let mut values = Vec::new();
     for _ in 0..3 {
-        values.push(oracle.send(key, false));
+        values.push(oracle.send(key, false, false));
         oracle.sent(key, true, false);
     }
     let covered = oracle.flush_begins(key.volume);
