@@ -53,43 +53,30 @@ impl Host {
     fn attach(settings: Settings) -> Result<Host, Error> {
         let attachment = Attachment::begin(Instant::now(), settings, 4)?;
         let mut host = Host { attachment, buffer: Buffer(vec![0; 1 << 20]) };
-        host.poll_until(|host| host.attachment.is_live())?;
+        host.poll_until(|host| host.attachment.is_live().then_some(()))?;
         Ok(host)
     }
 
-    fn poll_until(&mut self, done: impl Fn(&Host) -> bool) -> Result<(), Error> {
+    fn poll_until<T>(&mut self, found: impl Fn(&mut Host) -> Option<T>) -> Result<T, Error> {
         let limit = Instant::now() + LIMIT;
-        while !done(self) {
+        loop {
+            if let Some(found) = found(self) {
+                return Ok(found);
+            }
             assert!(Instant::now() < limit, "the target does nothing");
             self.attachment.poll(Instant::now(), &mut self.buffer)?;
             std::thread::sleep(Duration::from_micros(200));
         }
-        Ok(())
     }
 
     /// The next asynchronous event.
     fn event(&mut self) -> u32 {
-        let limit = Instant::now() + LIMIT;
-        loop {
-            if let Some(event) = self.attachment.take_event() {
-                return event;
-            }
-            assert!(Instant::now() < limit, "nothing happens");
-            self.attachment.poll(Instant::now(), &mut self.buffer).unwrap();
-            std::thread::sleep(Duration::from_micros(200));
-        }
+        self.poll_until(|host| host.attachment.take_event()).unwrap()
     }
 
     fn run(&mut self, link: usize, command: Command) -> Completion {
         self.attachment.submit(Instant::now(), link, command, Tag(0), &self.buffer);
-        let limit = Instant::now() + LIMIT;
-        loop {
-            if let Some(completion) = self.attachment.pop() {
-                return completion;
-            }
-            assert!(Instant::now() < limit, "the target does not answer");
-            self.attachment.poll(Instant::now(), &mut self.buffer).unwrap();
-        }
+        self.poll_until(|host| host.attachment.pop()).unwrap()
     }
 
     fn write(&mut self, link: usize, lba: u64, data: &[u8]) {
@@ -216,7 +203,7 @@ fn hosts_are_refused_by_name_and_the_log_says_whom() {
     rig.ok(&["target", "nvmf", "host", "add", SUBSYSTEM, stranger]);
     attach(SUBSYSTEM, stranger).unwrap();
     rig.ok(&["target", "nvmf", "host", "remove", SUBSYSTEM, HOST]);
-    let ended = host.poll_until(|_| false).unwrap_err();
+    let ended = host.poll_until(|_| None::<()>).unwrap_err();
     assert!(ended.is_final(), "{ended}");
     assert!(rig.log().lines().any(|line| line.contains(HOST) && line.contains("no longer")));
 }

@@ -49,7 +49,7 @@ impl World {
     /// A host that speaks NVMe/TCP does something.
     pub(super) fn host_turn(&mut self) -> Result<bool, Broken> {
         let doors = self.doors.len();
-        let first = self.rng.index(doors.max(1));
+        let first = self.rng.index(doors);
         let mut order = (0..doors).map(|at| (first + at) % doors);
         let Some(number) = order.find(|at| self.doors[*at].host_has_work()) else {
             return Ok(false);
@@ -85,7 +85,7 @@ impl World {
     /// Looks at one of the connections that end here.
     pub(super) fn look_at_doors(&mut self, core: usize) -> bool {
         let doors = self.doors.len();
-        let first = self.rng.index(doors.max(1));
+        let first = self.rng.index(doors);
         let mut order = (0..doors).map(|at| (first + at) % doors);
         let busy = |at: &usize| self.doors[*at].core == core && self.doors[*at].target_has_work();
         let Some(number) = order.find(busy) else { return false };

@@ -5,6 +5,7 @@
 
 use super::broken::Broken;
 use super::core::{Asked, core_id};
+use super::plan::Fault;
 use super::world::World;
 use crate::device::sim::Rng;
 use crate::format::journal_block::PAYLOAD_BYTES;
@@ -113,6 +114,18 @@ impl Regime {
                 let block = rng.below(WINDOW_BLOCKS.into()) * BLOCK_BYTES as u64;
                 Some((op, true, region + block, BLOCK_BYTES as u64))
             }
+        }
+    }
+
+    /// What goes wrong in half of its worlds besides what chance brings.
+    pub(super) fn favours(self) -> Option<Fault> {
+        match self {
+            // Remains of a group may be in one copy only: recovery that reads it wrong once, and
+            // right later, must not believe it then.
+            Regime::CutGroups => Some(Fault::Misreads),
+            // Another core's flush may be under way when one fails.
+            Regime::SlowFlushes => Some(Fault::FailedFlushes),
+            Regime::Mixed | Regime::SlowRoots | Regime::Crowded => None,
         }
     }
 

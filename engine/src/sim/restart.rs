@@ -55,6 +55,7 @@ impl World {
         self.halted = self.exists(Fault::Lies);
         self.dying = false;
         self.edge_failed = false;
+        self.stalled = None;
     }
 
     fn tell_all(&self, what: &str) {

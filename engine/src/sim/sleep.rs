@@ -25,6 +25,9 @@ impl World {
 
     /// One thing happens on a core; false if it sleeps.
     pub(super) fn turn(&mut self, core: usize) -> Result<bool, Broken> {
+        if self.stalled.is_some_and(|(who, until)| who == core && self.outcome.steps < until) {
+            return Ok(false);
+        }
         if self.cores[core].sleep == Sleep::Asleep {
             if self.is_quiet(core) {
                 // A send and its notification are one step here: whatever waits has been rung for.

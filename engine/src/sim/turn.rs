@@ -21,6 +21,9 @@ use crate::volume::placement::{core_of, slice_of};
 const TRIES: u32 = 4;
 /// The longest that an operation is stuck.
 const STUCK_NS: u64 = 60_000_000;
+/// Steps for which a core does not run whose flush has failed, where flushes last: others that
+/// do not know of it must not go on as if nothing were lost.
+const STALL_STEPS: u64 = 300;
 /// The longest pause in which nothing happens.
 const PAUSE_NS: u64 = 1_000_000_000;
 
@@ -43,8 +46,8 @@ impl World {
         match self.rng.below(40) {
             0..=16 => return self.some_turn(),
             17..=26 => return Ok(self.finish_io()),
-            27..=30 => return Ok(self.push_message()),
-            31..=32 => return self.host_turn(),
+            31..=32 if !self.doors.is_empty() => return self.host_turn(),
+            27..=32 => return Ok(self.push_message()),
             33..=36 => return Ok(new_work && self.request()),
             37 => self.control(new_work),
             38 if new_work && self.rng.one_in(3) => self.background(),
@@ -135,6 +138,9 @@ impl World {
             }
             Fate::Fails => {
                 self.degraded |= io.kind == IoKind::Flush;
+                if io.kind == IoKind::Flush && self.plan.regime == Regime::SlowFlushes {
+                    self.stalled = Some((owner, self.outcome.steps + STALL_STEPS));
+                }
                 self.clients.failing = true;
                 self.outcome.faults += 1;
                 (self.shared.fail_io(disk, at, &mut self.fault_rng), Err(Failure::Device))

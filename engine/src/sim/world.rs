@@ -58,6 +58,8 @@ pub(super) struct World {
     /// What the control thread is doing.
     pub job: Job,
     pub edge_failed: bool,
+    /// A core that does not run before a step.
+    pub stalled: Option<(usize, u64)>,
     /// No new job until a restart.
     pub halted: bool,
     /// The process dies at the end of this step.
@@ -143,6 +145,14 @@ impl World {
         if crowded {
             troubles = vec![Fault::Tiers, Fault::Delays, Fault::Recovery, Fault::Full];
         }
+        let honest = !troubles.contains(&Fault::Lies);
+        if let Some(fault) = plan.regime.favours()
+            && honest
+            && shape.one_in(2)
+            && !troubles.contains(&fault)
+        {
+            troubles.push(fault);
+        }
         troubles.retain(|fault| plan.allows(*fault));
         let limit = u32::try_from(3 + shape.below(8)).expect("small");
         let lies = troubles.contains(&Fault::Lies);
@@ -165,6 +175,7 @@ impl World {
             progress: Rc::default(),
             job: Job::Idle,
             edge_failed: false,
+            stalled: None,
             halted: lies,
             dying: false,
             lost_power: false,

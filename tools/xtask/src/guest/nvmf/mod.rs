@@ -71,7 +71,7 @@ pub struct Test {
     /// Parts of lines that the guest's kernel may log about NVMe beside [`CALM`].
     pub expected: &'static [&'static str],
     /// The host loses its controller: what it says of that differs from kernel to kernel and
-    /// is not judged. Errors are.
+    /// is not judged. Errors, and complaints about the protocol, are.
     pub troubled: bool,
 }
 
@@ -177,13 +177,30 @@ fn boot(
     machine.run_watched(rig.kit, kernel, &initramfs, &mut || served.attend())
 }
 
+/// What a kernel says when something is broken.
+const SERIOUS: [&str; 7] =
+    ["BUG:", "WARNING:", "Call Trace", "I/O error", "Oops", "blocked for more than", "corrupt"];
+
+/// What a host says of a target that breaks the protocol (Linux, `drivers/nvme/host/tcp.c`).
+const VIOLATIONS: [&str; 10] = [
+    "digest",
+    "pdu type",
+    "pdu length",
+    "bad type returned",
+    "bad pfv returned",
+    "probably a bug",
+    "unexpected",
+    "command_id",
+    "not last PDU",
+    " not found",
+];
+
 /// The first line of a kernel's log that nobody expects.
 fn complaint<'a>(log: &'a str, test: &Test) -> Option<&'a str> {
-    let serious =
-        ["BUG:", "WARNING:", "Call Trace", "I/O error", "Oops", "blocked for more than", "corrupt"];
     log.lines().find(|line| {
-        let about = serious.iter().any(|word| line.contains(word))
-            || !test.troubled && line.contains("nvme");
+        let says = |words: &[&str]| words.iter().any(|word| line.contains(word));
+        let about =
+            says(&SERIOUS) || line.contains("nvme") && (!test.troubled || says(&VIOLATIONS));
         about && !CALM.iter().chain(test.expected).any(|part| line.contains(part))
     })
 }
@@ -202,7 +219,12 @@ mod tests {
         assert_eq!(complaint(log, &test(&["EXT4-fs"], false)), log.lines().nth(2));
         assert_eq!(complaint(log, &test(&["EXT4-fs", "starting error recovery"], false)), None);
         assert_eq!(complaint(log, &test(&[], true)), None);
-        let error = "[ 1.0] nvme1n1: I/O error, dev nvme1n1";
-        assert_eq!(complaint(error, &test(&[], true)), Some(error));
+        for line in [
+            "[ 1.0] nvme1n1: I/O error, dev nvme1n1",
+            "[ 1.0] Buffer I/O error on dev dm-0",
+            "[ 1.0] nvme nvme1: queue 1: data digest error: recv 0x1 expected 0x2",
+        ] {
+            assert_eq!(complaint(line, &test(&[], true)), Some(line));
+        }
     }
 }
