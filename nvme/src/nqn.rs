@@ -73,6 +73,13 @@ impl Nqn {
         Self::new(std::str::from_utf8(&field[..end]).map_err(|_| NqnError::Encoding)?)
     }
 
+    /// The name that a host has by its identifier, in the form for UUIDs (Base 4.5).
+    pub fn of_host_id(host_id: [u8; 16]) -> Self {
+        let digits = format!("{:032x}", u128::from_be_bytes(host_id));
+        let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+        Self(format!("nqn.2014-08.org.nvmexpress:uuid:{}", parts.join("-")).into())
+    }
+
     /// The field of 256 bytes.
     pub fn to_field(&self) -> [u8; 256] {
         let mut field = [0; 256];
@@ -183,6 +190,14 @@ mod tests {
         assert_eq!(long.len(), MAX_NQN_BYTES);
         assert!(Nqn::new(&long).is_ok());
         assert_eq!(Nqn::new(&format!("{long}x")), Err(NqnError::TooLong));
+    }
+
+    #[test]
+    fn an_identifier_makes_a_name() {
+        let id = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
+        let name = Nqn::of_host_id(id);
+        let text = "nqn.2014-08.org.nvmexpress:uuid:00112233-4455-6677-8899-aabbccddeeff";
+        assert_eq!((name.as_str(), Nqn::new(text)), (text, Ok(name.clone())));
     }
 
     #[test]

@@ -36,15 +36,15 @@ impl Embedded {
         devices: Vec<OpenDevice>,
     ) -> Result<Embedded, ServeError> {
         let opened = open::open_on(data_dir, devices)?;
-        let listens = !config.nvmf.is_empty();
         let launched = control::launch(data_dir, config, opened, start::spawn)?;
-        match listens.then(|| Fabric::start(&launched.server)).transpose() {
-            Ok(fabric) => Ok(Embedded { launched, fabric }),
-            Err(error) => {
-                Embedded { launched, fabric: None }.stop()?;
-                Err(error.into())
-            }
-        }
+        Ok(Embedded { launched, fabric: None })
+    }
+
+    /// Starts the NVMe/TCP target, which listens where its configuration says and where it is
+    /// asked to.
+    pub fn start_nvmf(&mut self) -> Result<(), ServeError> {
+        self.fabric = Some(Fabric::start(&self.launched.server)?);
+        Ok(())
     }
 
     /// Carries out an admin request, except `stop`.

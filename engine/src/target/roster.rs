@@ -22,7 +22,7 @@ use crate::units::Nanos;
 /// polls before it sleeps.
 pub(in crate::target) const HOT_NS: u64 = 50_000;
 /// Hot connections of a core. Each costs a system call in every turn.
-const MAX_HOT: usize = 4;
+const MAX_HOT: usize = 32;
 
 /// What a connection's poll achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -142,6 +142,8 @@ impl<S: Stream> Connection<S> {
     /// Receives, has it worked on, sends; true if anything moved.
     fn transmit(&mut self, host: &mut impl Host) -> io::Result<bool> {
         let mut moved = self.pump(host);
+        // What is answered need not wait for a look at what is asked.
+        moved |= self.send(host)?;
         for _ in 0..READS_PER_POLL {
             if self.state != State::Open || !self.queue.wants_input() {
                 break;

@@ -8,7 +8,7 @@ use super::command::Command;
 use super::error::Error;
 use super::memory::{Memory, Tag};
 use super::queue::QueuePair;
-use super::socket::{Connection, Received};
+use super::socket::Connection;
 use crate::code::admin;
 use crate::identify::IDENTIFY_BYTES;
 use crate::tcp::ADMIN_IN_CAPSULE_BYTES;
@@ -65,7 +65,7 @@ impl AdminQueue {
     ) -> Result<AdminQueue, Error> {
         let queue = QueuePair::new(ADMIN_SQSIZE, digests, ADMIN_IN_CAPSULE_BYTES);
         Ok(AdminQueue {
-            connection: Connection::begin(now, address, queue, Received::Kept)?,
+            connection: Connection::begin(now, address, queue)?,
             buffers: Buffers { out: Vec::new(), input: vec![0; IDENTIFY_BYTES] },
             timeout,
             kato,

@@ -166,8 +166,7 @@ impl Association {
         self.connect_data = Some(Box::new(self.bringup.io_connect_data()));
         for _ in 0..io_queues {
             let queue = QueuePair::new(depth, self.settings.digests, in_capsule);
-            let Settings { address, received, .. } = self.settings;
-            let connection = Connection::begin(now, address, queue, received)?;
+            let connection = Connection::begin(now, self.settings.address, queue)?;
             self.links.push(Link { connection, asked: false, live: false });
         }
         Ok(())

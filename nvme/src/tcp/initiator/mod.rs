@@ -42,7 +42,7 @@ pub use recovery::{Advice, Recovery, Timers};
 pub use retry::{HOST_PATHING_ERROR, Verdict, judge};
 pub use settings::Settings;
 pub use slots::MAX_DEPTH;
-pub use socket::{Connection, Received};
+pub use socket::Connection;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::recovery::Timers;
-use super::socket::Received;
 use crate::Nqn;
 use crate::tcp::check::Digests;
 
@@ -31,8 +30,6 @@ pub struct Settings {
     pub kato: Duration,
     /// Longest time for a command, and for a connection to be made.
     pub timeout: Duration,
-    /// What becomes of received data on the I/O queues.
-    pub received: Received,
     /// When to connect again, and when to give up.
     pub timers: Timers,
 }
@@ -51,7 +48,6 @@ impl Settings {
             nsid: None,
             kato: Duration::from_secs(5),
             timeout: Duration::from_secs(30),
-            received: Received::default(),
             timers: Timers::default(),
         }
     }

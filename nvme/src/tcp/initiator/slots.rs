@@ -67,7 +67,6 @@ pub(super) struct Slots {
     slots: Vec<Option<Slot>>,
     uses: Vec<u16>,
     free: Vec<u16>,
-    reads: u16,
 }
 
 impl Slots {
@@ -77,17 +76,11 @@ impl Slots {
             slots: vec![None; depth.into()],
             uses: vec![0; depth.into()],
             free: (0..depth).rev().collect(),
-            reads: 0,
         }
     }
 
     pub fn depth(&self) -> u16 {
         u16::try_from(self.slots.len()).expect("at most 1024")
-    }
-
-    /// Commands under way whose data come from the controller.
-    pub fn reads(&self) -> u16 {
-        self.reads
     }
 
     pub fn free(&self) -> usize {
@@ -99,7 +92,6 @@ impl Slots {
         let number = self.free.pop()?;
         let uses = &mut self.uses[usize::from(number)];
         *uses = uses.wrapping_add(1);
-        self.reads += u16::from(matches!(data, Data::In(_)));
         let old = self.slots[usize::from(number)].replace(Slot::new(tag, data, now));
         assert!(old.is_none(), "a free slot is empty");
         Some((number, self.cid(number)))
@@ -129,7 +121,6 @@ impl Slots {
     pub fn release(&mut self, number: u16) -> Slot {
         let slot = self.slots[usize::from(number)].take().expect("a busy slot");
         self.free.push(number);
-        self.reads -= u16::from(matches!(slot.data, Data::In(_)));
         slot
     }
 

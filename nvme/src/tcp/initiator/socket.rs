@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::error::Error;
 use super::memory::Memory;
@@ -24,25 +24,11 @@ const BUFFER_BYTES: usize = 256 << 10;
 const DIRECT_BYTES: usize = 16 << 10;
 /// Receive calls of one poll: the caller has other queues, too.
 const ROUNDS: usize = 64;
-/// Bytes of every header that a host receives in operation, without digest.
-const HEADER_BYTES: usize = 24;
-
-/// What becomes of received data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Received {
-    /// It goes where it belongs.
-    #[default]
-    Kept,
-    /// The kernel drops data of reads where no digest is to be computed: for measuring
-    /// targets with a client that costs little.
-    Dropped,
-}
 
 /// See the module.
 pub struct Connection {
     socket: TcpStream,
     queue: QueuePair,
-    received: Received,
     buffer: Box<[u8]>,
     /// Bytes received and not taken.
     parsed: usize,
@@ -58,12 +44,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the system refuses at once.
-    pub fn begin(
-        now: Instant,
-        address: SocketAddr,
-        queue: QueuePair,
-        received: Received,
-    ) -> Result<Connection, Error> {
+    pub fn begin(now: Instant, address: SocketAddr, queue: QueuePair) -> Result<Connection, Error> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)
@@ -77,7 +58,6 @@ impl Connection {
         Ok(Connection {
             socket,
             queue,
-            received,
             buffer: vec![0; BUFFER_BYTES].into(),
             parsed: 0,
             filled: 0,
@@ -203,10 +183,6 @@ impl Connection {
     fn receive_once(&mut self, memory: &mut impl Memory) -> io::Result<(usize, usize)> {
         self.syscalls += 1;
         let direct = self.queue.direct();
-        let drops = self.received == Received::Dropped && !self.queue.checks_data();
-        if drops && (direct.is_some() || self.queue.is_reading()) {
-            return self.receive_dropping(direct.map(|(_, _, left)| left), memory);
-        }
         match direct {
             Some((tag, at, left)) if left >= DIRECT_BYTES => {
                 let place = memory.target(tag, at, left);
@@ -230,33 +206,6 @@ impl Connection {
                 Ok((n, self.buffer.len()))
             }
         }
-    }
-
-    /// Data are cut off in the kernel (`MSG_TRUNC`), headers are received one by one.
-    fn receive_dropping(
-        &mut self,
-        data: Option<usize>,
-        memory: &mut impl Memory,
-    ) -> io::Result<(usize, usize)> {
-        let Some(left) = data else {
-            // Never a byte of the data that may follow, but always one more.
-            let end = match self.queue.padding() {
-                0 => HEADER_BYTES.max(self.filled + 1),
-                padding => self.filled + padding,
-            };
-            let n = (&self.socket).read(&mut self.buffer[self.filled..end])?;
-            let wanted = end - self.filled;
-            self.filled += n;
-            return Ok((n, wanted));
-        };
-        assert_eq!(self.filled, 0, "data follow what was taken");
-        let wanted = left.min(self.buffer.len());
-        let place = &mut self.buffer[..wanted];
-        let (_, n) = rustix::net::recv(&self.socket, place, RecvFlags::TRUNC)?;
-        if n > 0 {
-            self.queue.received(n.min(wanted), memory);
-        }
-        Ok((n.min(wanted), wanted))
     }
 }
 

@@ -11,7 +11,7 @@ use engine::target::load::{Plan, Step, Tally};
 use nvme::Nqn;
 use nvme::tcp::Digests;
 use nvme::tcp::initiator::{
-    Attachment, Command, Completion, Memory, Namespace, Received, Settings, Tag, describe,
+    Attachment, Command, Completion, Memory, Namespace, Settings, Tag, describe,
 };
 
 use super::report::BenchReport;
@@ -47,8 +47,8 @@ pub struct Args {
     /// Header and data digests
     #[arg(long)]
     digests: bool,
-    /// Let the kernel drop data that were read: a client that costs little
-    #[arg(long, conflicts_with = "digests")]
+    /// Put what is read into one buffer over and over: a client that costs less
+    #[arg(long)]
     discard_reads: bool,
     /// Requests per second in all, at even intervals [default: as many as go]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "IOPS")]
@@ -81,11 +81,12 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| format!("{host_and_port} has no address"))
 }
 
-/// Buffers: one that all writes send, and one for each read.
+/// Buffers: one that all writes send, and one for each read, or for all.
 struct Buffers {
     written: Vec<u8>,
     read: Vec<u8>,
-    block: usize,
+    /// Between the buffers of two tags.
+    stride: usize,
 }
 
 impl Memory for Buffers {
@@ -94,7 +95,7 @@ impl Memory for Buffers {
     }
 
     fn target(&mut self, tag: Tag, offset: usize, len: usize) -> &mut [u8] {
-        &mut self.read[tag.0 as usize * self.block + offset..][..len]
+        &mut self.read[tag.0 as usize * self.stride + offset..][..len]
     }
 }
 
@@ -123,8 +124,8 @@ impl Client {
         let mut random = Random::new(args.load.seed);
         let mut buffers = Buffers {
             written: (0..block.max(FILL_BYTES)).map(|_| random.draw().to_le_bytes()[0]).collect(),
-            read: vec![0; tags as usize * block as usize],
-            block: block as usize,
+            read: vec![0; if args.discard_reads { 1 } else { tags as usize } * block as usize],
+            stride: if args.discard_reads { 0 } else { block as usize },
         };
         while !attachment.is_live() {
             attachment.poll(Instant::now(), &mut buffers)?;
@@ -276,9 +277,6 @@ fn settings(args: &Args, links: u16) -> Settings {
     settings.depth = args.load.depth;
     settings.nsid = Some(args.nsid);
     settings.timers.controller_loss = Some(Duration::from_secs(args.reconnect.into()));
-    if args.discard_reads {
-        settings.received = Received::Dropped;
-    }
     settings
 }
 

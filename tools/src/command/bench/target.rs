@@ -13,7 +13,6 @@ use nvme::Nqn;
 use super::BenchError;
 use super::device::{self, Kind};
 use super::nvmf::parse_address;
-use crate::admin::listener::NvmfListener;
 use crate::admin::size::parse_size;
 use crate::interrupt::Interrupt;
 
@@ -58,12 +57,10 @@ pub(super) fn run(args: &Args) -> Result<(), BenchError> {
     config.nbd = Vec::new();
     config.prefetch = engine::admin::PrefetchKind::None;
     config.spin_us = args.spin_us.unwrap_or(config.spin_us);
-    let listener = NvmfListener::try_from(format!("tcp:{}", args.address));
-    config.nvmf = vec![listener.expect("an address")];
     // The address is the caller's choice, and the volume is empty.
     config.insecure_listen = true;
-    let server = Embedded::start(dir.path(), config, vec![device])?;
-    let result = export(&server, args);
+    let mut server = Embedded::start(dir.path(), config, vec![device])?;
+    let result = export(&mut server, args);
     if result.is_ok() {
         eprintln!("serving {} at {}", args.nqn, args.address);
         while !interrupt.is_set() {
@@ -74,7 +71,8 @@ pub(super) fn run(args: &Args) -> Result<(), BenchError> {
     result
 }
 
-fn export(server: &Embedded, args: &Args) -> Result<(), BenchError> {
+fn export(server: &mut Embedded, args: &Args) -> Result<(), BenchError> {
+    server.start_nvmf()?;
     server.ask(AdminRequest::VolumeCreate {
         name: VOLUME.to_owned(),
         size_bytes: args.size,
@@ -89,5 +87,7 @@ fn export(server: &Embedded, args: &Args) -> Result<(), BenchError> {
         read_only: false,
         serial: None,
     })?;
+    // Last: whoever reaches it finds the subsystem.
+    server.ask(AdminRequest::NvmfListen { address: args.address })?;
     Ok(())
 }

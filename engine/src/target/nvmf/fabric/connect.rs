@@ -91,7 +91,12 @@ impl Connect {
             Nqn::from_field(field)
                 .map_err(|error| Refusal::parameter(cid, offset, true, format!("{what}: {error}")))
         };
-        let host = named(&found.hostnqn, connect_offset::HOSTNQN, "host name")?;
+        // SPDK's tools leave their name out unless they are given one.
+        let host = if found.hostnqn[0] == 0 {
+            Nqn::of_host_id(found.host_id)
+        } else {
+            named(&found.hostnqn, connect_offset::HOSTNQN, "host name")?
+        };
         let refuse = |offset, why: String| Refusal {
             host: Some(host.clone()),
             ..Refusal::parameter(cid, offset, false, why)
@@ -158,6 +163,15 @@ mod tests {
     }
 
     #[test]
+    fn a_host_without_a_name_is_called_by_its_identifier() {
+        let command = ConnectCommand::new(7, 0, 31, 0);
+        let mut data = ConnectData::new([0x4a; 16], DYNAMIC_CNTLID, &nqn("v1"), &nqn("host"));
+        data.hostnqn = [0; 256];
+        let found = Connect::parse(&command.into_entry(), data.as_bytes()).unwrap();
+        assert_eq!(found.host, Nqn::of_host_id([0x4a; 16]));
+    }
+
+    #[test]
     fn each_wrong_parameter_is_named_by_its_place() {
         let parameters = |result| (Status::CONNECT_PARAMETERS.with_dnr(), result);
         type Spoil = fn(&mut ConnectCommand, &mut ConnectData);
@@ -170,7 +184,7 @@ mod tests {
             (|c, _| (c.qid, c.sqsize) = (1.into(), MAX_QUEUE_ENTRIES.into()), parameters(44)),
             (|_, d| d.cntlid = 1.into(), parameters(0x1_0010)),
             (|_, d| d.subnqn = [b'n'; 256], parameters(0x1_0100)),
-            (|_, d| d.hostnqn[0] = 0, parameters(0x1_0200)),
+            (|_, d| d.hostnqn[4] = 0, parameters(0x1_0200)),
         ];
         for (at, (spoil, wanted)) in cases.into_iter().enumerate() {
             let mut command = ConnectCommand::new(7, 0, 31, 0);

@@ -237,16 +237,6 @@ impl QueuePair {
     pub fn tags_under_way(&self) -> impl Iterator<Item = Tag> + '_ {
         self.slots.busy().map(|slot| slot.tag)
     }
-
-    /// A digest is to be computed over received data.
-    pub(super) fn checks_data(&self) -> bool {
-        self.digests.data
-    }
-
-    /// Reads are under way.
-    pub(super) fn is_reading(&self) -> bool {
-        self.slots.reads() > 0
-    }
 }
 
 /// Ends a command whose completion has come, if no byte of it is to be sent any more.

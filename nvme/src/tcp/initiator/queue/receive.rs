@@ -31,12 +31,7 @@ impl QueuePair {
         Some((tag, incoming.at as usize, incoming.left as usize))
     }
 
-    /// Bytes of padding that come next.
-    pub(in crate::tcp::initiator) fn padding(&self) -> usize {
-        self.incoming.as_ref().map_or(0, |incoming| incoming.skip)
-    }
-
-    /// `n` bytes have been received where [`QueuePair::direct`] said, or dropped.
+    /// `n` bytes have been received where [`QueuePair::direct`] said.
     pub fn received(&mut self, n: usize, memory: &mut impl Memory) {
         let incoming = self.incoming.as_mut().expect("direct was asked");
         let tag = self.slots.get(incoming.slot).tag;

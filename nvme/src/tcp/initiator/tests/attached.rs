@@ -10,9 +10,7 @@ use super::*;
 use crate::discovery::{DiscoveryEntry, subtype};
 use crate::tcp::check::Digests;
 use crate::tcp::initiator::socket::Connection;
-use crate::tcp::initiator::{
-    Attachment, Discovery, HOST_PATHING_ERROR, Received, Settings, Timers,
-};
+use crate::tcp::initiator::{Attachment, Discovery, HOST_PATHING_ERROR, Settings, Timers};
 use crate::{Nqn, Status};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -169,15 +167,10 @@ fn a_controller_is_brought_up_in_linux_order() {
 
 #[test]
 fn data_go_to_and_fro_over_sockets() {
-    for (header, data, received) in [
-        (false, false, Received::Kept),
-        (true, true, Received::Kept),
-        (false, true, Received::Dropped),
-    ] {
+    for (header, data) in [(false, false), (true, true), (false, true)] {
         let digests = Digests { header, data };
         let server = Server::new(Manners { digests, c2h_bytes: 100_000, ..Manners::default() });
-        let settings = Settings { received, ..server.settings() };
-        let mut attachment = attach(settings).unwrap();
+        let mut attachment = attach(server.settings()).unwrap();
         let mut memory = Buffers::new(8, 128 << 10, usize::MAX);
         for tag in 0..4u32 {
             memory.bytes[tag as usize].fill(u8::try_from(tag).unwrap() + 100);
@@ -195,24 +188,6 @@ fn data_go_to_and_fro_over_sockets() {
         }
         attachment.close(Instant::now());
     }
-}
-
-#[test]
-fn dropped_data_are_counted_and_not_kept() {
-    let server = Server::new(Manners { c2h_bytes: 3000, padding: 8, ..Manners::default() });
-    let settings = Settings { received: Received::Dropped, ..server.settings() };
-    let mut attachment = attach(settings).unwrap();
-    let mut memory = Buffers::new(40, 8192, usize::MAX);
-    for round in 0..20u64 {
-        for tag in 0..40u32 {
-            let lba = round * 40 + u64::from(tag);
-            let command = if tag % 5 == 4 { write(1000 + lba, 8192) } else { read(lba, 8192) };
-            attachment.submit(Instant::now(), 0, command, Tag(tag), &memory);
-        }
-        let done = wait(&mut attachment, &mut memory, 40);
-        assert!(done.iter().all(|done| done.status.is_success()));
-    }
-    assert!(memory.bytes.iter().flatten().all(|byte| *byte == 0));
 }
 
 #[test]
@@ -381,7 +356,7 @@ fn an_answer_counts_though_the_target_hangs_up_behind_it() {
     let manners = Manners::default();
     let queue = QueuePair::new(4, manners.digests, manners.in_capsule);
     let address = listener.local_addr().unwrap();
-    let mut connection = Connection::begin(Instant::now(), address, queue, Received::Kept).unwrap();
+    let mut connection = Connection::begin(Instant::now(), address, queue).unwrap();
     let (mut peer, _) = listener.accept().unwrap();
     let mut fake = Fake::new(manners);
     let (mut disk, mut buffer) = (pattern(BLOCK), [0; 4096]);
