@@ -28,11 +28,11 @@ const FAST_READ: u64 = 6_550;
 /// Instructions of a read of a staged block.
 const STAGED_READ: u64 = 6_270;
 /// Instructions of a write of a fast block.
-const FAST_WRITE: u64 = 7_650;
+const FAST_WRITE: u64 = 8_050;
 /// Instructions of a read over NVMe/TCP.
-const NVMF_READ: u64 = 7_750;
+const NVMF_READ: u64 = 7_820;
 /// Instructions of a write over NVMe/TCP.
-const NVMF_WRITE: u64 = 9_520;
+const NVMF_WRITE: u64 = 9_920;
 
 fn limited(instructions: u64) -> LibraryBenchmarkConfig {
     config(instructions, EntryPoint::Default)

@@ -69,7 +69,14 @@ impl FastSlot {
 
     /// First free block at or behind `from`.
     fn find_free(&self, from: u32, blocks: u32) -> Option<u32> {
-        (from..blocks).find(|block| self.is_free(*block))
+        let mut word = from as usize / 64;
+        let mut free = !*self.used.get(word)? & (u64::MAX << (from % 64));
+        while free == 0 {
+            word += 1;
+            free = !*self.used.get(word)?;
+        }
+        let found = u32::try_from(word * 64).expect("a slot is small") + free.trailing_zeros();
+        (found < blocks).then_some(found)
     }
 }
 
@@ -370,5 +377,28 @@ impl Fragment {
         }
         assert_eq!((present, cold, copies), (self.present, self.cold_blocks, self.copies));
         assert!(cold == 0 || self.cold.is_some(), "cold entries without a cold slot");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::DeviceId;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_first_free_block_is_found(taken in prop::collection::vec(0..320_u32, 0..400), from in 0..320_u32) {
+            let device = DeviceId::new(0);
+            let mut slot = FastSlot::new(SlotRef { device, block: 0 }, FragmentSize::DEFAULT);
+            let blocks = slot_blocks(Role::Fast, FragmentSize::DEFAULT);
+            for block in taken.into_iter().filter(|block| *block < blocks) {
+                if slot.is_free(block) {
+                    slot.take(block);
+                }
+            }
+            let first = (from..blocks).find(|block| slot.is_free(*block));
+            prop_assert_eq!(slot.find_free(from, blocks), first);
+        }
     }
 }

@@ -417,10 +417,10 @@ impl Table {
     pub(crate) fn write_moved<S: Sink>(&mut self, index: u32, sink: &mut S) {
         let piece = self.pieces.get(index);
         let (id, at, failure) = (piece.slice, piece.frag.expect("pinned"), piece.failure);
-        let (places, count) = (piece.work.places, piece.count as usize);
         if let Some(failure) = failure {
-            let fragment = self.slice(id).index.held(at);
-            for place in &places[..count] {
+            let slice = self.slices[usize::from(id.get())].as_mut().expect("ours");
+            let fragment = slice.index.held(at);
+            for place in &piece.work.places[..piece.count as usize] {
                 let slot = fragment.slot_of(*place);
                 fragment.give_place(*place, slot);
             }
@@ -436,19 +436,19 @@ impl Table {
     fn apply_write(&mut self, index: u32, at: FragRef) {
         let piece = self.pieces.get_mut(index);
         let reserved = std::mem::take(&mut piece.reserved);
-        let (id, first, count) = (piece.slice, piece.first, piece.count as usize);
-        let (key, places, crcs) = (piece.key, piece.work.places, piece.work.crcs);
+        let (id, key, first, count) = (piece.slice, piece.key, piece.first, piece.count as usize);
+        let (places, crcs) = (&piece.work.places[..count], &piece.work.crcs[..count]);
         let slice = self.slices[usize::from(id.get())].as_mut().expect("ours");
         slice.log.release(reserved);
         let mark = slice.current_mark();
         let fragment = slice.index.held(at);
         fragment.bump();
-        for place in &places[..count] {
+        for place in places {
             fragment.name_slot_of(*place);
         }
         let device = fragment.slot_of(places[0]).device;
         record_placement(slice, at);
-        let entries = places[..count].iter().zip(&crcs[..count]);
+        let entries = places.iter().zip(crcs);
         slice.log.append(|out| {
             let entries = entries.clone().map(|(place, crc)| Entry { place: *place, crc: *crc });
             put_blocks(out, key, short(first), entries)
