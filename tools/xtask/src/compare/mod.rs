@@ -48,10 +48,16 @@ pub struct Args {
     #[arg(long, env = "SPDK_BUILD", value_name = "DIR")]
     spdk: Option<PathBuf>,
     /// Put results into benches/results/DATE-NAME
-    #[arg(long, default_value = "compare", value_name = "NAME")]
+    #[arg(long, default_value = "compare", value_name = "NAME", value_parser = folder_name)]
     results: String,
     /// Only cases whose names contain one of these
     names: Vec<String>,
+}
+
+fn folder_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let good = !text.is_empty() && text.chars().all(plain);
+    if good { Ok(text.to_owned()) } else { Err("letters, digits and '-' only".to_owned()) }
 }
 
 /// Runs the comparisons; false if one could not be made although its peer is there.
