@@ -120,22 +120,41 @@ fn exporting(options: &[&str]) -> (Rig, SocketAddr) {
     (rig, address)
 }
 
+/// What the discovery service says of one kind.
+fn discovered(address: SocketAddr, kind: u8) -> Vec<(Nqn, SocketAddr)> {
+    let settings = settings(address, SUBSYSTEM, HOST);
+    let mut discovery = Discovery::begin(Instant::now(), settings).unwrap();
+    while !discovery.poll(Instant::now()).unwrap() {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    let found = discovery.entries().filter(|entry| entry.subtype == kind);
+    found.map(|e| (Nqn::from_field(&e.subnqn).unwrap(), e.address().unwrap())).collect()
+}
+
+#[test]
+fn hosts_are_referred_to_other_discovery_services() {
+    let (mut rig, _) = exporting(&["--any-host"]);
+    let other = "127.0.0.1:18009".parse().unwrap();
+    let referral = |what| ["target", "nvmf", "referral", what, "127.0.0.1:18009"];
+    assert_eq!(rig.json(&referral("add")), serde_json::json!(["127.0.0.1:18009"]));
+    rig.fails(&referral("add"), 1, "127.0.0.1:18009");
+    rig.kill();
+    rig.start(&[]);
+    let address = listen(&rig);
+    assert_eq!(discovered(address, subtype::REFERRAL), [(Nqn::discovery(), other)]);
+    assert_eq!(rig.json(&referral("remove")), serde_json::json!([]));
+    assert_eq!(discovered(address, subtype::REFERRAL), []);
+    rig.fails(&referral("remove"), 1, "no host is referred");
+    assert_eq!(rig.json(&["target", "nvmf", "referral", "list"]), serde_json::json!([]));
+    rig.stop_and_check();
+}
+
 #[test]
 fn a_volume_is_discovered_connected_and_survives_a_kill() {
     let (mut rig, address) = exporting(&["--any-host"]);
     let status = rig.json(&["status"]).to_string();
     assert!(status.contains(&format!("nvme+tcp://{address}")), "{status}");
-    let mut discovery =
-        Discovery::begin(Instant::now(), settings(address, SUBSYSTEM, HOST)).unwrap();
-    while !discovery.poll(Instant::now()).unwrap() {
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    let found: Vec<_> = discovery
-        .entries()
-        .filter(|entry| entry.subtype == subtype::NVM)
-        .map(|entry| (Nqn::from_field(&entry.subnqn).unwrap(), entry.address()))
-        .collect();
-    assert_eq!(found, [(nqn(SUBSYSTEM), Some(address))]);
+    assert_eq!(discovered(address, subtype::NVM), [(nqn(SUBSYSTEM), address)]);
 
     let mut host = Host::attach(settings(address, SUBSYSTEM, HOST)).unwrap();
     let uuid = rig.json(&["volume", "show", "vm1"])["uuid"].as_str().unwrap().to_owned();

@@ -119,6 +119,19 @@ pub enum AdminRequest {
         /// Where.
         address: SocketAddr,
     },
+    /// Refers hosts that ask for discovery to another such service. →
+    /// [`AdminResponse::NvmfReferrals`].
+    NvmfReferralAdd {
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// Ends a referral. → [`AdminResponse::NvmfReferrals`].
+    NvmfReferralRemove {
+        /// Where the other service is.
+        address: SocketAddr,
+    },
+    /// Lists the referrals. → [`AdminResponse::NvmfReferrals`].
+    NvmfReferralList,
     /// Makes a subsystem. → [`AdminResponse::NvmfSubsystem`].
     NvmfSubsystemAdd {
         /// Its name.
@@ -237,6 +250,11 @@ pub enum AdminResponse {
     Stats(StatsReport),
     /// A finished trace.
     Trace(TraceReport),
+    /// Other discovery services that hosts are referred to.
+    NvmfReferrals {
+        /// Where they are.
+        referrals: Vec<SocketAddr>,
+    },
     /// Where NVMe/TCP hosts connect.
     NvmfListeners {
         /// In the order in which discovery tells them.

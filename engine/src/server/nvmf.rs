@@ -147,6 +147,13 @@ pub fn handle(server: &Server, request: AdminRequest) -> Result<Answer, AdminReq
         R::NvmfHostRemove { nqn, host } => named(&host)
             .and_then(|host| changed(server, &nqn, move |s, nqn| s.remove_host(nqn, &host))),
         R::NvmfAnaSet { nqn, group, state } => set_ana(server, &nqn, group, &state),
+        R::NvmfReferralAdd { address } => {
+            manage(server, move |s| s.add_referral(address)).and_then(|()| referrals(server))
+        }
+        R::NvmfReferralRemove { address } => {
+            manage(server, move |s| s.remove_referral(address)).and_then(|()| referrals(server))
+        }
+        R::NvmfReferralList => referrals(server),
         R::NvmfConnections => connections(server),
         other => return Err(other),
     })
@@ -166,13 +173,15 @@ fn refused(error: &ManageError) -> AdminError {
             ExportError::Exists(_)
             | ExportError::NsidTaken { .. }
             | ExportError::VolumeTaken { .. }
-            | ExportError::Listening(_),
+            | ExportError::Listening(_)
+            | ExportError::Referring(_),
         ) => ErrorCode::NvmfExists,
         ManageError::Export(
             ExportError::NotFound(_)
             | ExportError::NoNamespace { .. }
             | ExportError::NoHost { .. }
-            | ExportError::NotListening(_),
+            | ExportError::NotListening(_)
+            | ExportError::NotReferring(_),
         ) => ErrorCode::NvmfNotFound,
         ManageError::Listen(ListenError::Insecure(_) | ListenError::System { .. }) => {
             ErrorCode::Listen
@@ -216,6 +225,11 @@ fn changed(
 fn listen(server: &Server, address: SocketAddr) -> Answer {
     manage(server, move |service| service.listen(address))?;
     listeners(server)
+}
+
+fn referrals(server: &Server) -> Answer {
+    let referrals = ask(server, |service| service.referrals())?;
+    Ok(AdminResponse::NvmfReferrals { referrals })
 }
 
 fn listeners(server: &Server) -> Answer {

@@ -47,6 +47,9 @@ pub enum Nvmf {
     /// Say which paths hosts should take
     #[command(subcommand)]
     Ana(Ana),
+    /// Refer hosts to other discovery services
+    #[command(subcommand)]
+    Referral(Referral),
     /// Show connected hosts and their queues
     Connections,
 }
@@ -139,6 +142,25 @@ pub enum Host {
     },
 }
 
+/// Referrals.
+#[derive(Debug, clap::Subcommand)]
+pub enum Referral {
+    /// Tell hosts that ask for discovery of another such service
+    Add {
+        /// ADDRESS:PORT
+        #[arg(value_parser = parse_address)]
+        address: SocketAddr,
+    },
+    /// No longer tell them
+    Remove {
+        /// ADDRESS:PORT
+        #[arg(value_parser = parse_address)]
+        address: SocketAddr,
+    },
+    /// List all referrals
+    List,
+}
+
 /// ANA groups.
 #[derive(Debug, clap::Subcommand)]
 pub enum Ana {
@@ -174,6 +196,9 @@ pub fn run(action: &Action, context: &Context) -> Result<(), CommandError> {
         }
         AdminResponse::NvmfListeners { listeners } => {
             context.form.print(&listeners, |all| listener_table(all));
+        }
+        AdminResponse::NvmfReferrals { referrals } => {
+            context.form.print(&referrals, |all| referral_table(all));
         }
         AdminResponse::NvmfSubsystem(subsystem) => context.form.print(&subsystem, details),
         AdminResponse::NvmfSubsystems { subsystems } => {
@@ -231,8 +256,21 @@ fn request(action: &Nvmf) -> AdminRequest {
         Nvmf::Ana(Ana::Set { nqn, group, state }) => {
             AdminRequest::NvmfAnaSet { nqn: nqn.clone(), group: *group, state: state.clone() }
         }
+        Nvmf::Referral(Referral::Add { address }) => {
+            AdminRequest::NvmfReferralAdd { address: *address }
+        }
+        Nvmf::Referral(Referral::Remove { address }) => {
+            AdminRequest::NvmfReferralRemove { address: *address }
+        }
+        Nvmf::Referral(Referral::List) => AdminRequest::NvmfReferralList,
         Nvmf::Connections => AdminRequest::NvmfConnections,
     }
+}
+
+fn referral_table(referrals: &[SocketAddr]) -> Table {
+    let mut table = Table::new(&[("referred to", Align::Left)]);
+    referrals.iter().for_each(|address| table.row([address.to_string()]));
+    table
 }
 
 fn listener_table(listeners: &[NvmfListenerReport]) -> Table {

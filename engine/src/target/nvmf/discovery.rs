@@ -31,13 +31,18 @@ pub fn reachable(bound: SocketAddr, local: SocketAddr) -> SocketAddr {
     bound
 }
 
-/// The log: first the services for discovery, then each subsystem that lets the host in, at
-/// each port.
+/// The log: first the services for discovery, here and elsewhere, then each subsystem that lets
+/// the host in, at each port.
 pub fn log(exports: &Exports, host: &Nqn, ports: &[Port]) -> Vec<u8> {
     let mut entries = Vec::new();
     for port in ports {
         let kind = subtype::CURRENT_DISCOVERY;
         entries.push(entry(&Nqn::discovery(), kind, port));
+    }
+    for address in &exports.referrals {
+        // Of the ports there nothing is known.
+        let port = Port { address: *address, id: 0, discovery_only: true };
+        entries.push(entry(&Nqn::discovery(), subtype::REFERRAL, &port));
     }
     for (nqn, subsystem) in &exports.subsystems {
         if subsystem.hosts.allow(host) {
@@ -114,6 +119,16 @@ mod tests {
         };
         assert_eq!(names("host1"), ["any", "one"]);
         assert_eq!(names("host2"), ["any"]);
+    }
+
+    #[test]
+    fn hosts_are_referred_to_other_services() {
+        let mut exports = Exports::default();
+        let other: SocketAddr = "10.0.0.2:8009".parse().unwrap();
+        exports.add_referral(other).unwrap();
+        let (generation, entries) = parse(&log(&exports, &nqn("h"), &[]));
+        let name = Nqn::discovery().to_string();
+        assert_eq!((generation, entries), (1, vec![(name, subtype::REFERRAL, other)]));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use nvme::Nqn;
 use nvme::log::AnaState;
 
 use super::{
-    Exports, Group, Hosts, MAX_ANA_GROUP, MAX_HOSTS, MAX_LISTENERS, MAX_NSID, MAX_SUBSYSTEMS,
-    Namespace, Subsystem,
+    Exports, Group, Hosts, MAX_ANA_GROUP, MAX_HOSTS, MAX_LISTENERS, MAX_NSID, MAX_REFERRALS,
+    MAX_SUBSYSTEMS, Namespace, Subsystem,
 };
 
 /// Why a change is refused.
@@ -83,6 +83,12 @@ pub enum ExportError {
     /// No such listener among those added at run time.
     #[error("{0} is no listener that was added with `listen`")]
     NotListening(SocketAddr),
+    /// The referral exists.
+    #[error("hosts are referred to {0} already")]
+    Referring(SocketAddr),
+    /// No such referral.
+    #[error("no host is referred to {0}")]
+    NotReferring(SocketAddr),
 }
 
 impl Subsystem {
@@ -285,6 +291,34 @@ impl Exports {
     pub fn remove_listener(&mut self, address: SocketAddr) -> Result<(), ExportError> {
         if !self.listeners.remove(&address) {
             return Err(ExportError::NotListening(address));
+        }
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Refers hosts to another discovery service.
+    ///
+    /// # Errors
+    /// If they are already, or there are too many.
+    pub fn add_referral(&mut self, address: SocketAddr) -> Result<(), ExportError> {
+        if self.referrals.contains(&address) {
+            return Err(ExportError::Referring(address));
+        }
+        if self.referrals.len() == MAX_REFERRALS {
+            return Err(ExportError::TooMany { what: "referrals", limit: MAX_REFERRALS });
+        }
+        self.referrals.insert(address);
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// No longer refers hosts to a discovery service.
+    ///
+    /// # Errors
+    /// If they are not.
+    pub fn remove_referral(&mut self, address: SocketAddr) -> Result<(), ExportError> {
+        if !self.referrals.remove(&address) {
+            return Err(ExportError::NotReferring(address));
         }
         self.generation += 1;
         Ok(())

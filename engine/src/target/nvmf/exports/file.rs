@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! { "version": 1, "generation": 3, "listeners": ["127.0.0.1:4420"],
+//!   "referrals": ["10.0.0.2:8009"],
 //!   "subsystems": [ { "nqn": "nqn.…", "serial": "…", "hosts": null or ["nqn.…"],
 //!     "ana_changes": 1,
 //!     "namespaces": [ { "nsid": 1, "volume": "UUID", "read_only": false, "group": 1 } ],
@@ -67,6 +68,8 @@ struct Stored {
     version: u32,
     generation: u64,
     listeners: Vec<std::net::SocketAddr>,
+    #[serde(default)]
+    referrals: Vec<std::net::SocketAddr>,
     subsystems: Vec<StoredSubsystem>,
 }
 
@@ -183,6 +186,10 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Exports, FileError> {
         let listed = exports.add_listener(address);
         listed.map_err(|error| content(path, format!("listener {address}"), error))?;
     }
+    for address in stored.referrals {
+        let listed = exports.add_referral(address);
+        listed.map_err(|error| content(path, format!("referral {address}"), error))?;
+    }
     exports.generation = stored.generation;
     Ok(exports)
 }
@@ -249,6 +256,7 @@ pub fn to_bytes(exports: &Exports) -> Vec<u8> {
         version: VERSION,
         generation: exports.generation,
         listeners: exports.listeners.iter().copied().collect(),
+        referrals: exports.referrals.iter().copied().collect(),
         subsystems: exports.subsystems.iter().map(subsystem).collect(),
     };
     let mut bytes = serde_json::to_vec_pretty(&stored).expect("every field has a JSON form");

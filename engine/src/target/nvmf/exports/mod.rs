@@ -37,6 +37,8 @@ pub const MAX_SUBSYSTEMS: usize = 1024;
 pub const MAX_HOSTS: usize = 1024;
 /// Most listeners.
 pub const MAX_LISTENERS: usize = 32;
+/// Most referrals.
+pub const MAX_REFERRALS: usize = 64;
 /// The group of namespaces that are put in none.
 pub const DEFAULT_GROUP: u32 = 1;
 
@@ -107,6 +109,8 @@ pub struct Exports {
     pub subsystems: BTreeMap<Nqn, Subsystem>,
     /// Listeners beside those of the configuration.
     pub listeners: BTreeSet<SocketAddr>,
+    /// Other discovery services, which hosts are referred to.
+    pub referrals: BTreeSet<SocketAddr>,
     /// Changes of what discovery says: its GENCTR.
     pub generation: u64,
 }

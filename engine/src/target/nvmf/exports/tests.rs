@@ -24,6 +24,7 @@ fn exports() -> Exports {
     assert_eq!(exports.add_namespace(&nqn("a"), None, namespace(1)), Ok(1));
     assert_eq!(exports.add_namespace(&nqn("a"), Some(7), namespace(2)), Ok(7));
     exports.add_listener("127.0.0.1:4421".parse().unwrap()).unwrap();
+    exports.add_referral("127.0.0.1:4421".parse().unwrap()).unwrap();
     exports
 }
 
@@ -79,6 +80,8 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     assert_eq!(exports.add_listener(address), Err(ExportError::Listening(address)));
     let other = "127.0.0.1:4422".parse().unwrap();
     assert_eq!(exports.remove_listener(other), Err(ExportError::NotListening(other)));
+    assert_eq!(exports.add_referral(address), Err(ExportError::Referring(address)));
+    assert_eq!(exports.remove_referral(other), Err(ExportError::NotReferring(other)));
     assert_eq!(exports, before);
 }
 

@@ -154,6 +154,27 @@ impl Service {
         Ok(())
     }
 
+    /// Refers hosts to another discovery service; they are told.
+    ///
+    /// # Errors
+    /// If they are already.
+    pub fn add_referral(&mut self, address: SocketAddr) -> Result<(), ManageError> {
+        self.change(|exports| exports.add_referral(address))
+    }
+
+    /// No longer refers hosts to a discovery service.
+    ///
+    /// # Errors
+    /// If they are not.
+    pub fn remove_referral(&mut self, address: SocketAddr) -> Result<(), ManageError> {
+        self.change(|exports| exports.remove_referral(address))
+    }
+
+    /// The discovery services that hosts are referred to.
+    pub fn referrals(&self) -> Vec<SocketAddr> {
+        self.exports.referrals.iter().copied().collect()
+    }
+
     /// The volumes from now on.
     pub fn set_volumes(&mut self, volumes: Volumes) {
         self.volumes = volumes;
