@@ -17,6 +17,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_e
 use crate::code::Status;
 use crate::sgl::SglDescriptor;
 
+/// Force Unit Access (NVM 3.2: CDW12 bit 30).
+pub const FUA: u32 = 1 << 30;
+/// Deallocate, of a Write Zeroes (NVM 3.2.8: CDW12 bit 25).
+pub const DEAC: u32 = 1 << 25;
+
 /// A command on a submission queue (Base 3.3.3.1, figure "Common Command Format").
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -98,14 +103,14 @@ impl SubmissionEntry {
         (self.cdw10[2].get() & 0xffff) + 1
     }
 
-    /// Force Unit Access of a read or write (NVM 3.2: CDW12 bit 30).
+    /// [`FUA`] of a read or write.
     pub fn fua(&self) -> bool {
-        self.cdw10[2].get() >> 30 & 1 == 1
+        self.cdw10[2].get() & FUA != 0
     }
 
-    /// Deallocate, of a Write Zeroes: the range need not keep space (NVM 3.2.8: CDW12 bit 25).
+    /// [`DEAC`] of a Write Zeroes: the range need not keep space.
     pub fn deac(&self) -> bool {
-        self.cdw10[2].get() >> 25 & 1 == 1
+        self.cdw10[2].get() & DEAC != 0
     }
 
     /// Ranges of a Dataset Management; the field counts from zero (NVM 3.2.3: CDW10 bits 7:0).
@@ -200,7 +205,7 @@ mod tests {
         }
         entry.cdw10[0] = 0xffff_ff07.into();
         entry.cdw10[1] = 0b100.into();
-        entry.cdw10[2] = (1 << 25 | 1).into();
+        entry.cdw10[2] = (DEAC | 1).into();
         assert_eq!((entry.dsm_ranges(), entry.dsm_deallocate()), (8, true));
         assert_eq!((entry.deac(), entry.fua(), entry.block_count()), (true, false, 2));
     }

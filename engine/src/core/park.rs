@@ -37,25 +37,52 @@ pub enum Woken {
     Beat,
 }
 
+/// How long polling without work is worth it: for the whole time after work that came
+/// soon, for ever less while it comes late. Polling in vain takes the CPU from neighbours,
+/// the client among them where CPUs are few.
+#[derive(Debug)]
+struct Spin {
+    longest_ns: u64,
+    ns: u64,
+}
+
+impl Spin {
+    fn new(longest_ns: u64) -> Spin {
+        Spin { longest_ns, ns: longest_ns }
+    }
+
+    /// Work came after `quiet_ns` without any. Up to twice the longest polling counts as
+    /// soon: a sleeper is late by about a wake, which is how long that is.
+    fn learn(&mut self, quiet_ns: u64) {
+        let soon = quiet_ns <= 2 * self.longest_ns;
+        self.ns = if soon { self.longest_ns } else { self.ns / 2 };
+    }
+}
+
 /// A core's place to sleep.
 #[derive(Debug)]
 pub struct Park {
     wake: WakeSet,
     core: CoreId,
-    spin_ns: u64,
+    spin: Spin,
     sleeps: u64,
     lost_wakes: u64,
 }
 
 impl Park {
-    /// Sleeps on the eventfd of `core`; polls for `spin_ns` before each sleep.
+    /// Sleeps on the eventfd of `core`; polls for at most `spin_ns` before each sleep.
     pub fn new(wake: WakeSet, core: CoreId, spin_ns: u64) -> Park {
-        Park { wake, core, spin_ns, sleeps: 0, lost_wakes: 0 }
+        Park { wake, core, spin: Spin::new(spin_ns), sleeps: 0, lost_wakes: 0 }
     }
 
     /// How long to poll without work before sleeping.
     pub fn spin_ns(&self) -> u64 {
-        self.spin_ns
+        self.spin.ns
+    }
+
+    /// Work came after `quiet_ns` without any.
+    pub(crate) fn learn(&mut self, quiet_ns: u64) {
+        self.spin.learn(quiet_ns);
     }
 
     /// Times the core went to sleep.
@@ -117,5 +144,28 @@ impl Park {
 
     fn waker(&self) -> &Waker {
         self.wake.waker(self.core)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spin;
+
+    #[test]
+    fn polling_pays_only_while_work_comes_soon() {
+        let mut spin = Spin::new(50_000);
+        let after = |spin: &mut Spin, quiet_ns| {
+            spin.learn(quiet_ns);
+            spin.ns
+        };
+        assert_eq!(after(&mut spin, 1_000), 50_000);
+        assert_eq!(after(&mut spin, 900_000), 25_000, "one late arrival halves it");
+        assert_eq!(after(&mut spin, 20_000), 50_000, "one early arrival restores it");
+        for _ in 0..16 {
+            after(&mut spin, 900_000);
+        }
+        assert_eq!(spin.ns, 0, "no polling in vain");
+        assert_eq!(after(&mut spin, 90_000), 50_000, "a sleeper is late by a wake");
+        assert_eq!(after(&mut Spin::new(0), 0), 0, "none is none");
     }
 }

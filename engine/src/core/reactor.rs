@@ -1,8 +1,8 @@
 //! The loop that turns a core: poll, spin a little, sleep.
 //!
 //! One [`Poll`] holds everything a core does; [`run`] calls it for ever, as the
-//! one task of the core's pinned glommio executor. After `spin_ns` without work
-//! the core sleeps ([`crate::core::park`]).
+//! one task of the core's pinned glommio executor. After `spin_ns` without work, less
+//! where work has been coming late, the core sleeps ([`crate::core::park`]).
 //!
 //! Nothing here knows what is polled.
 
@@ -10,7 +10,7 @@ use crate::core::clock;
 use crate::core::park::{Park, Woken};
 use crate::units::Nanos;
 
-/// How long a core polls without finding work before it sleeps: about the cost
+/// How long a core at most polls without finding work before it sleeps: about the cost
 /// of a wake, and longer than a read of a fast device takes.
 pub const SPIN_NS: u64 = 50_000;
 
@@ -43,7 +43,9 @@ pub fn run<P: Poll>(poll: &mut P, park: &mut Park) {
     while !poll.done() {
         let now = clock::now();
         if poll.poll(now) {
-            quiet_since = None;
+            if let Some(since) = quiet_since.take() {
+                park.learn(now.since(since));
+            }
             continue;
         }
         let since = *quiet_since.get_or_insert(now);
@@ -51,6 +53,7 @@ pub fn run<P: Poll>(poll: &mut P, park: &mut Park) {
             std::hint::spin_loop();
         } else if park.sleep(poll) != Woken::Beat {
             // After a mere beat the next empty pass sleeps again at once.
+            park.learn(clock::now().since(since));
             quiet_since = None;
         }
     }

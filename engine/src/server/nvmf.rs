@@ -23,7 +23,7 @@ use crate::target::nvmf::exports::{
     DEFAULT_GROUP, ExportError, Exports, Hosts, Namespace, Subsystem,
 };
 use crate::target::nvmf::fabric::manage::ManageError;
-use crate::target::nvmf::fabric::report::{ConnectionState, SubsystemState};
+use crate::target::nvmf::fabric::report::SubsystemState;
 use crate::target::nvmf::fabric::{Cores, Handle, ListenError, Service, Settings, StartError};
 use crate::target::nvmf::{AssociationId, Namespaces, NewQueue};
 use crate::units::CoreId;
@@ -352,22 +352,8 @@ fn report(server: &Server, found: &SubsystemState) -> NvmfSubsystemReport {
 fn connections(server: &Server) -> Answer {
     let mut all = ask(server, |service| service.connected())?;
     all.sort_by(|a, b| {
-        let key = |c: &ConnectionState| (c.host.clone(), c.subsystem.clone(), c.cntlid, c.qid);
+        let key = |c: &NvmfConnectionReport| (c.host.clone(), c.subsystem.clone(), c.cntlid, c.qid);
         key(a).cmp(&key(b))
     });
-    let report = |found: ConnectionState| NvmfConnectionReport {
-        host: found.host.to_string(),
-        address: found.peer.to_string(),
-        subsystem: found.subsystem.to_string(),
-        cntlid: found.cntlid,
-        qid: found.qid,
-        core: found.core,
-        entries: found.entries,
-        kato_ms: found.kato_ms,
-        commands: found.commands,
-        errors: found.errors,
-        read_bytes: found.read_bytes,
-        written_bytes: found.written_bytes,
-    };
-    Ok(AdminResponse::NvmfConnections { connections: all.into_iter().map(report).collect() })
+    Ok(AdminResponse::NvmfConnections { connections: all })
 }

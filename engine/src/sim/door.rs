@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nvme::Status;
-use nvme::entry::DsmRange;
+use nvme::entry::{DEAC, DsmRange, FUA};
 use nvme::tcp::Digests;
 use nvme::tcp::initiator::{Batch, Command, Completion, QueuePair, Tag};
 use nvme::tcp::pdu::{IcReq, IcResp};
@@ -27,9 +27,6 @@ use crate::volume::Volumes;
 
 /// Set in the tags of a door's engine requests; the door's number stands below.
 const DOOR: u64 = 1 << 63;
-/// CDW12 of Write Zeroes: Force Unit Access, Deallocate.
-const FUA: u32 = 1 << 30;
-const DEAC: u32 = 1 << 25;
 /// Bits 1:0 of a command's flags.
 const FIRST_OF_TWO: u8 = 1;
 const SECOND_OF_TWO: u8 = 2;

@@ -6,6 +6,7 @@ use zerocopy::little_endian::U32;
 use super::memory::Data;
 use crate::SubmissionEntry;
 use crate::code::{admin, nvm};
+use crate::entry::FUA;
 
 /// A command and its data.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +17,6 @@ pub struct Command {
     pub data: Data,
 }
 
-/// CDW12: Force Unit Access.
-const FUA: u32 = 1 << 30;
 /// CDW11 of Dataset Management: deallocate.
 const DEALLOCATE: u32 = 1 << 2;
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use nvme::Nqn;
 
 use super::service::Service;
+use crate::admin::NvmfConnectionReport;
 use crate::target::nvmf::exports::file::ana_name;
 use crate::target::nvmf::exports::{Hosts, Subsystem, SubsystemView};
 
@@ -37,35 +38,6 @@ impl SubsystemState {
     }
 }
 
-/// One queue of a host.
-#[derive(Clone, Debug)]
-pub struct ConnectionState {
-    /// The host.
-    pub host: Nqn,
-    /// Its address.
-    pub peer: SocketAddr,
-    /// The subsystem, or discovery.
-    pub subsystem: Nqn,
-    /// The controller.
-    pub cntlid: u16,
-    /// The queue; 0 for admin.
-    pub qid: u16,
-    /// Its core; none for admin.
-    pub core: Option<u8>,
-    /// Entries of its submission queue.
-    pub entries: u16,
-    /// Keep-alive timeout, of an admin queue.
-    pub kato_ms: Option<u32>,
-    /// I/O commands received.
-    pub commands: u64,
-    /// I/O commands that failed.
-    pub errors: u64,
-    /// Bytes.
-    pub read_bytes: u64,
-    /// Bytes.
-    pub written_bytes: u64,
-}
-
 impl Service {
     /// All subsystems, by name.
     pub fn subsystems(&self) -> Vec<SubsystemState> {
@@ -89,14 +61,14 @@ impl Service {
     }
 
     /// Every queue of every association.
-    pub fn connected(&self) -> Vec<ConnectionState> {
+    pub fn connected(&self) -> Vec<NvmfConnectionReport> {
         let mut all = Vec::new();
         for association in self.associations.values() {
             let identity = association.controller.identity();
-            let admin = ConnectionState {
-                host: identity.host.clone(),
-                peer: association.peer,
-                subsystem: identity.subsystem.clone(),
+            let admin = NvmfConnectionReport {
+                host: identity.host.to_string(),
+                address: association.peer.to_string(),
+                subsystem: identity.subsystem.to_string(),
                 cntlid: identity.cntlid,
                 qid: 0,
                 core: None,
@@ -109,8 +81,8 @@ impl Service {
             };
             all.push(admin.clone());
             for (&qid, queue) in &association.queues {
-                all.push(ConnectionState {
-                    peer: queue.peer,
+                all.push(NvmfConnectionReport {
+                    address: queue.peer.to_string(),
                     qid,
                     core: Some(queue.core.get()),
                     entries: queue.entries,
