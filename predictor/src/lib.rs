@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 mod access;
+pub mod classic;
 pub mod lab;
 pub mod ledger;
 pub mod lstm;
