@@ -103,7 +103,9 @@ mod tests {
         for kind in Kind::ALL {
             let proposals = replay(kind);
             assert_eq!(proposals, replay(kind), "{kind}");
-            assert!(proposals.iter().any(|p| !p.is_empty()), "{kind} proposes something");
+            // MITHRIL mines only once its table is full.
+            let silent = proposals.iter().all(Vec::is_empty);
+            assert!(!silent || kind == Kind::Mithril, "{kind} proposes something");
         }
     }
 }

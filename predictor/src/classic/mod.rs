@@ -11,9 +11,13 @@
 #![forbid(unsafe_code)]
 
 mod amp;
+mod cooccurrence;
+mod counts;
 #[cfg(test)]
 mod driver;
 mod leap;
+mod markov;
+mod mithril;
 mod next;
 mod readahead;
 mod request;
@@ -87,25 +91,37 @@ pub enum Kind {
     Readahead,
     /// Streams with two equal deltas.
     Stride,
+    /// What followed a fragment before.
+    Markov1,
+    /// What followed two fragments before.
+    Markov2,
     /// The majority among the recent deltas.
     Leap,
     /// Sequential streams with adaptive degree and trigger distance.
     Amp,
     /// Sequential streams with fixed degree, synchronous and asynchronous.
     Sarc,
+    /// Fragments with similar time stamps.
+    Mithril,
+    /// Fragments that several of the recent ones vote for.
+    Cooccurrence,
 }
 
 impl Kind {
     /// All kinds, in the order of reports.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 12] = [
         Self::Next1,
         Self::Next2,
         Self::Next4,
         Self::Readahead,
         Self::Stride,
+        Self::Markov1,
+        Self::Markov2,
         Self::Leap,
         Self::Amp,
         Self::Sarc,
+        Self::Mithril,
+        Self::Cooccurrence,
     ];
 
     const fn name(self) -> &'static str {
@@ -115,9 +131,13 @@ impl Kind {
             Self::Next4 => "next-4",
             Self::Readahead => "readahead",
             Self::Stride => "stride",
+            Self::Markov1 => "markov-1",
+            Self::Markov2 => "markov-2",
             Self::Leap => "leap",
             Self::Amp => "amp",
             Self::Sarc => "sarc",
+            Self::Mithril => "mithril",
+            Self::Cooccurrence => "cooccurrence",
         }
     }
 }
@@ -146,7 +166,8 @@ impl FromStr for Kind {
 /// Of the settings, the rules with a fixed or growing window heed
 /// `prefetch_depth`, and `stride` the fragment's size as well. `next-N` and `leap`
 /// (up to 8) and `amp` (up to 16) have the width of their papers, so the driver
-/// must let that many through to judge them fairly.
+/// must let that many through to judge them fairly. None heeds `stage_threshold`:
+/// where a score is a frequency, the driver may apply it.
 pub fn build(kind: Kind, settings: &Settings) -> Box<dyn Rule> {
     match kind {
         Kind::Next1 => Box::new(next::Next::new(1)),
@@ -154,9 +175,13 @@ pub fn build(kind: Kind, settings: &Settings) -> Box<dyn Rule> {
         Kind::Next4 => Box::new(next::Next::new(4)),
         Kind::Readahead => Box::new(readahead::Readahead::new(settings)),
         Kind::Stride => Box::new(stride::Stride::new(settings)),
+        Kind::Markov1 => Box::new(markov::Markov::new(markov::Order::One, settings)),
+        Kind::Markov2 => Box::new(markov::Markov::new(markov::Order::Two, settings)),
         Kind::Leap => Box::new(leap::Leap::new()),
         Kind::Amp => Box::new(amp::Amp::new()),
         Kind::Sarc => Box::new(sarc::Sarc::new(settings)),
+        Kind::Mithril => Box::new(mithril::Mithril::new()),
+        Kind::Cooccurrence => Box::new(cooccurrence::Cooccurrence::new(settings)),
     }
 }
 
