@@ -1,7 +1,8 @@
 //! Sequential prefetch with an adaptive degree and trigger distance per stream.
 //!
 //! Source: B. S. Gill and L. A. D. Bathen, "AMP: Adaptive Multi-stream Prefetching
-//! in a Shared Cache", FAST '07, section III and figures 3 and 4. The degree p and
+//! in a Shared Cache", FAST '07, the text of "AMP Algorithm"; not checked against its
+//! figures 3 and 4, in whose place stands the AMP of PyMimircache. The degree p and
 //! the trigger distance g of a stream are kept in the last page of each of its sets
 //! (pages read or prefetched together), so any number of streams is followed:
 //!
@@ -102,14 +103,13 @@ impl Amp {
         let read_size = usize::try_from(request.last - miss + 1).unwrap_or(MAX_DEGREE);
         let before = miss.checked_sub(1).and_then(|f| self.page(request.volume, f)).copied();
         let inherited = before.unwrap_or_default();
+        let read = Page { last: request.last, present: true, ..Page::default() };
         for fragment in request.span().filter(|f| *f >= miss) {
-            let page = Page { last: request.last, present: true, ..Page::default() };
-            self.pages.insert((request.volume, fragment), page);
+            self.pages.insert((request.volume, fragment), read);
         }
         let degree = inherited.degree.saturating_add(read_size).min(MAX_DEGREE);
         let distance = inherited.distance;
-        let last = Page { last: request.last, degree, distance, present: true, ..Page::default() };
-        self.pages.insert((request.volume, request.last), last);
+        self.pages.insert((request.volume, request.last), Page { degree, distance, ..read });
         before.map(|page| if page.degree > 0 { page.degree } else { read_size.min(MAX_DEGREE) })
     }
 

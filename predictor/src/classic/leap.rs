@@ -6,7 +6,9 @@
 //! deltas first, then in windows of twice the size; algorithm 2 sizes the window of
 //! prefetch by the hits since the last one, shrinks it by half at most, and
 //! prefetches along the trend on a miss. The history holds 32 deltas, the window up
-//! to 8 fragments, and the first vote is over a quarter of the history.
+//! to 8 fragments, and the first vote is over a quarter of the history. Algorithm 1
+//! is held against the paper's example; algorithm 2 and the three numbers were not
+//! checked against its print.
 //!
 //! The history of each process becomes that of each volume. It records faults (see
 //! `request`): a resident fragment causes no fault there either. Where no majority

@@ -1,8 +1,8 @@
 //! Associations mined from time stamps.
 //!
 //! Source: J. Yang, R. Karimi, T. Sæmundsson, A. Wildani, Y. Vigfusson, "MITHRIL:
-//! Mining Sporadic Associations for Cache Prefetching", SoCC '17, the recording and
-//! mining procedures. The *recording table* collects time stamps of blocks that miss;
+//! Mining Sporadic Associations for Cache Prefetching", SoCC '17, as its
+//! authors implement it in libCacheSim (not checked against the print). The *recording table* collects time stamps of blocks that miss;
 //! a block with [`MIN_SUPPORT`] of them moves to the *mining table*, and leaves it
 //! when it would exceed [`MAX_SUPPORT`], being frequent enough to stay cached. When
 //! that table is full, it is sorted by first time stamp and mined: b is associated to
@@ -12,9 +12,8 @@
 //! holds the newest [`ASSOCIATES`] of each block, proposed when the block is touched.
 //!
 //! Time is counted in crossings, for a fragment is touched by many requests in a
-//! row. Strong and weak are read from the authors' published implementation, which
-//! also admits pairs that differ by one time stamp; that is left out. The mining
-//! table is smaller than theirs, as fragments are fewer than blocks; a row that moved
+//! row. Pairs that differ by one time stamp, which they admit, are left out. The
+//! mining table is smaller than theirs, as fragments are fewer than blocks; a row that moved
 //! on leaves its place in the recording table empty until the ring comes round.
 #![forbid(unsafe_code)]
 

@@ -9,7 +9,8 @@
 //! The track to evict is the oldest of both lists while one of them is shorter than
 //! ΔL, else the last of SEQ if SEQ is larger than desired, else the last of RANDOM.
 //!
-//! One difference: L, a time in equation 6, is taken as the number of tracks in SEQ.
+//! The marginal utilities and equation 6 follow the text; the rule of eviction was not
+//! checked against the paper's figure. One difference: L, a time in equation 6, is taken as the number of tracks in SEQ.
 //! Own choices, where the text leaves room: ΔL is 2 % of the cache, the step one
 //! track, the start an even split. The free queue, destaging of writes and the
 //! counters of tracks (see `sarc`) are not modelled here.
