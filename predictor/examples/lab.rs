@@ -53,7 +53,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         "seconds"
     );
     for file in files {
-        let records = trace::open(&file)?.collect::<Result<Vec<_>, _>>()?;
+        let mut reader = trace::open(&file)?;
+        let records = reader.by_ref().collect::<Result<Vec<_>, _>>()?;
+        let skipped = reader.skipped();
+        if let Some(first) = skipped.first.first() {
+            let (count, place, problem) = (skipped.count, first.place, first.problem);
+            eprintln!("{}: {count} bad, the first at {place}: {problem}", file.display());
+        }
         let mut accesses: Vec<Access> =
             records.iter().map(|r| Access::from_record(r, 0, settings.fragment_shift)).collect();
         accesses.iter_mut().for_each(|access| access.write &= !as_reads);

@@ -3,16 +3,18 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use predictor::trace::{MAX_LINE_BYTES, Op, Problem, Reader, Record, TraceError, Writer, open};
+use predictor::trace::{
+    MAX_LINE_BYTES, Op, Place, Problem, Reader, Record, TraceError, Writer, open, open_all,
+};
 use proptest::prelude::*;
 
 fn read(text: impl AsRef<[u8]>) -> Result<Vec<Record>, TraceError> {
-    Reader::new(text.as_ref())?.collect()
+    Reader::new(text.as_ref())?.strict().collect()
 }
 
 fn problem(text: impl AsRef<[u8]>) -> (u64, Problem) {
     match read(text) {
-        Err(TraceError::Line { line, problem }) => (line, problem),
+        Err(TraceError::Bad { place: Place::Line(line), problem }) => (line, problem),
         other => panic!("expected an error on a line, got {other:?}"),
     }
 }
@@ -86,12 +88,17 @@ fn errors_name_the_line_and_the_fault() {
     let error = read(with("2,X,0,512\n")).unwrap_err().to_string();
     assert_eq!(error, "line 3: field op is not a known operation");
     assert!(matches!(open(Path::new("/nonexistent")), Err(TraceError::Open { .. })));
+    assert!(matches!(open_all(&[] as &[&Path]), Err(TraceError::NoFiles)));
 }
 
 #[test]
-fn the_iterator_ends_after_an_error() {
+fn a_strict_reader_ends_at_a_bad_line_and_another_goes_on() {
     let text = b"time_us,op,offset_bytes,size_bytes\nbad\n1,R,0,512\n";
     let mut reader = Reader::new(&text[..]).unwrap();
+    assert_eq!(reader.next().unwrap().unwrap(), read_at(Some(1), 0, 512, 0));
+    assert!(reader.next().is_none());
+    assert_eq!(reader.skipped().count, 1);
+    let mut reader = Reader::new(&text[..]).unwrap().strict();
     assert!(reader.next().unwrap().is_err());
     assert!(reader.next().is_none());
 }
@@ -105,7 +112,8 @@ fn every_truncation_of_a_compressed_trace_is_an_error() {
     let whole = writer.finish().unwrap();
     assert_eq!(read(&whole).unwrap().len(), 2000);
     for cut in (0..whole.len()).step_by(97) {
-        assert!(read(&whole[..cut]).is_err(), "cut at {cut}");
+        let all = Reader::new(&whole[..cut]).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        assert!(all.is_err(), "cut at {cut}");
     }
 }
 
@@ -121,8 +129,10 @@ fn files_are_compressed_by_name_and_recognised_by_content() {
         assert_eq!(&std::fs::read(&path).unwrap()[..4], magic);
         let renamed = folder.path().join("renamed");
         std::fs::rename(&path, &renamed).unwrap();
-        let records: Result<Vec<_>, _> = open(&renamed).unwrap().collect();
+        let records: Result<Vec<_>, _> = open_all(&[&renamed]).unwrap().collect();
         assert_eq!(records.unwrap(), [record]);
+        let records: Result<Vec<_>, _> = open_all(&[&renamed, &renamed]).unwrap().collect();
+        assert_eq!(records.unwrap(), [record, record]);
     }
 }
 
@@ -146,7 +156,7 @@ fn a_failing_medium_names_the_line() {
     let mut reader = Reader::new(start.chain(Failing)).unwrap();
     // The buffered reader meets the failure only when it needs more bytes.
     assert!(reader.next().unwrap().is_ok());
-    assert!(matches!(reader.next(), Some(Err(TraceError::Read { line: 3, .. }))));
+    assert!(matches!(reader.next(), Some(Err(TraceError::Read { place: Place::Line(3), .. }))));
 }
 
 fn record(clock: bool) -> impl Strategy<Value = Record> {
@@ -167,10 +177,20 @@ proptest! {
         start in prop::sample::select(vec![
             "", "time_us,op,offset_bytes,size_bytes\n", "seq_no,op,offset_bytes,size_bytes,pid\n",
             "fio version 2 iolog\n", "fio version 3 iolog\n", "1,h,0,Read,0,512,1\n", "(\u{b5}/",
+            "8,0 3 1 0.000000000 697 Q W 8 + 8 [x]\n", "\u{7}tae", "eat\u{7}",
         ]),
         rest in prop::collection::vec(any::<u8>(), 0..300),
     ) {
-        let _ = read([start.as_bytes(), &rest].concat());
+        let bytes = [start.as_bytes(), &rest].concat();
+        let strict = read(&bytes);
+        let Ok(mut reader) = Reader::new(&bytes[..]) else { return Ok(()) };
+        let tolerant: Result<Vec<_>, _> = reader.by_ref().collect();
+        prop_assert!(reader.next().is_none());
+        let none_bad = reader.skipped().count == 0 && tolerant.is_ok();
+        prop_assert_eq!(strict.is_ok(), none_bad);
+        if none_bad {
+            prop_assert_eq!(strict.unwrap(), tolerant.unwrap());
+        }
     }
 
     #[test]
@@ -201,10 +221,16 @@ fn shared_traces_are_read_whole() {
         println!("skipped: no shared traces beside the repository");
         return;
     }
-    let expected = [("arc_P3", 238_578), ("cloudphysics", 113_872), ("msdtrs", 127_043)];
+    let expected = [
+        ("arc_P3", 238_578),
+        ("cloudphysics", 113_872),
+        ("hadoop_eternity8", 107_614),
+        ("msdtrs", 127_043),
+    ];
     for (name, requests) in expected {
-        let reader = open(&folder.join(format!("{name}.csv.zst"))).unwrap();
+        let mut reader = open(&folder.join(format!("{name}.csv.zst"))).unwrap();
         assert_eq!(reader.has_clock(), name != "arc_P3");
-        assert_eq!(reader.map(Result::unwrap).fold(0, |count, _| count + 1), requests);
+        assert_eq!(reader.by_ref().map(Result::unwrap).count(), requests);
+        assert_eq!(reader.skipped().count, 0, "{name}");
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn split<'a>(
     Ok(())
 }
 
-/// A record whose range is checked, as every format needs it.
+/// A record of text fields.
 pub(super) fn record(
     time_us: Option<u64>,
     op: Op,
@@ -71,13 +71,7 @@ pub(super) fn record(
 ) -> Result<Record, Problem> {
     let offset_bytes = number(offset, "offset_bytes")?;
     let size_bytes = number32(size, "size_bytes")?;
-    if size_bytes == 0 {
-        return Err(Problem::ZeroSize);
-    }
-    if offset_bytes.checked_add(u64::from(size_bytes)).is_none() {
-        return Err(Problem::PastEnd);
-    }
-    Ok(Record { time_us, op, offset_bytes, size_bytes, client })
+    Record::checked(time_us, op, offset_bytes, size_bytes, client)
 }
 
 /// An unsigned decimal; no sign, no blanks.
@@ -88,6 +82,7 @@ pub(super) fn number(text: &str, field: &'static str) -> Result<u64, Problem> {
     text.parse().map_err(|_| Problem::Number(field))
 }
 
-fn number32(text: &str, field: &'static str) -> Result<u32, Problem> {
+/// The same, of 32 bits.
+pub(super) fn number32(text: &str, field: &'static str) -> Result<u32, Problem> {
     u32::try_from(number(text, field)?).map_err(|_| Problem::Number(field))
 }

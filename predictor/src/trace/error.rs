@@ -1,36 +1,83 @@
-//! What can be wrong with a trace.
+//! What can be wrong with a trace, and where.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
-/// Why a trace cannot be opened, read or written. Lines count from 1.
+/// Where in a trace, after decompression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A line of a text, counted from 1.
+    Line(u64),
+    /// First byte of a binary record, counted from 0.
+    Byte(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(out, "line {line}"),
+            Self::Byte(byte) => write!(out, "byte {byte}"),
+        }
+    }
+}
+
+/// Why a trace cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// The file cannot be opened.
     #[error("cannot open the trace {path}")]
     Open {
         /// The path as given.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
     },
     /// The medium, or the decompression, failed.
-    #[error("line {line}: cannot read on: {source}")]
+    #[error("{place}: cannot read on: {source}")]
     Read {
-        /// The line that could not be completed.
-        line: u64,
+        /// The line or record that could not be completed.
+        place: Place,
         /// Why.
         source: io::Error,
     },
-    /// The text is not a trace.
-    #[error("line {line}: {problem}")]
-    Line {
-        /// The offending line.
-        line: u64,
+    /// The input is not a trace, lost its structure, or is read strictly and has a bad line.
+    #[error("{place}: {problem}")]
+    Bad {
+        /// The offending line or record.
+        place: Place,
         /// What is wrong with it.
         problem: Problem,
     },
+    /// There are lines or records, and every one is bad.
+    #[error("nothing can be read, {count} bad, the first at {place}: {problem}")]
+    NoneReadable {
+        /// How many are bad.
+        count: u64,
+        /// The first of them.
+        place: Place,
+        /// What is wrong with it.
+        problem: Problem,
+    },
+    /// One of several files.
+    #[error("{path}: {source}")]
+    File {
+        /// The path as given.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<TraceError>,
+    },
+    /// A list of no files.
+    #[error("no trace is given")]
+    NoFiles,
+    /// Several files are merged by time, and this one has none.
+    #[error("the trace has no clock to be merged by")]
+    NoClock,
+    /// Clocks of two formats do not compare.
+    #[error("the trace has another format than those before it")]
+    OtherFormat,
     /// The trace cannot be written.
     #[error("cannot write the trace: {0}")]
     Write(#[source] io::Error),
@@ -44,17 +91,26 @@ pub enum TraceError {
     },
 }
 
-/// What is wrong with a line.
+/// What is wrong with a line or a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The input has no bytes.
     #[error("the trace is empty")]
     Empty,
     /// The first line starts none of the formats.
-    #[error("not a trace: expected a header time_us,op,offset_bytes,size_bytes[,pid]")]
+    #[error(
+        "not a trace: expected a header time_us,op,offset_bytes,size_bytes[,pid], \
+         or MSR Cambridge CSV, a fio iolog, blkparse text or binary blktrace"
+    )]
     UnknownFormat,
-    /// The input ends within the line.
-    #[error("the trace is truncated: it ends within this line")]
+    /// Binary blktrace, of another version than 7.
+    #[error("blktrace version {0} is not supported")]
+    Version(u8),
+    /// Where a binary record should start is no magic number.
+    #[error("no blktrace record starts here: the data lost their structure")]
+    LostSync,
+    /// The input ends within the line or record.
+    #[error("the trace is truncated: it ends within this line or record")]
     Truncated,
     /// Longer than [`crate::trace::MAX_LINE_BYTES`].
     #[error("the line is too long")]

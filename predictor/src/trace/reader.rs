@@ -1,127 +1,138 @@
-//! The streaming reader: decompression, lines, recognition of the format.
+//! The reader: records of one trace or several, and an account of what was bad.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
-use super::csv::Columns;
-use super::{Problem, Record, TraceError, iolog, msr};
-
-/// Longest line that is accepted, its newline included.
-pub const MAX_LINE_BYTES: usize = 4096;
-/// First bytes of a zstd frame (RFC 8878, section 3.1.1).
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+use super::merge::Merge;
+use super::select::Select;
+use super::skipped::{Skipped, Tolerance};
+use super::source::Source;
+use super::{Problem, Record, TraceError};
 
 /// Opens a trace file.
 ///
 /// # Errors
-/// If the file cannot be opened, or its first line is not that of a trace.
+/// If the file cannot be opened or is not a trace.
 pub fn open(path: &Path) -> Result<Reader<'static>, TraceError> {
-    let file =
-        File::open(path).map_err(|source| TraceError::Open { path: path.to_owned(), source })?;
-    Reader::new(file)
+    Reader::new(file(path)?)
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Format {
-    Csv(Columns),
-    Msr,
-    Iolog(u8),
+/// Opens the files of one trace, such as those that blktrace writes for each CPU, to be
+/// read as one in the order of time. Empty ones among them are passed over.
+///
+/// # Errors
+/// If a file cannot be opened or is not a trace, or if they cannot be merged
+/// ([`Reader::merge`]).
+pub fn open_all<P: AsRef<Path>>(paths: &[P]) -> Result<Reader<'static>, TraceError> {
+    if let [path] = paths {
+        return open(path.as_ref());
+    }
+    let files: Result<Vec<_>, _> =
+        paths.iter().map(|path| Ok((path.as_ref().to_owned(), file(path.as_ref())?))).collect();
+    Reader::merge(files?)
+}
+
+fn file(path: &Path) -> Result<File, TraceError> {
+    File::open(path).map_err(|source| TraceError::Open { path: path.to_owned(), source })
 }
 
 /// Iterator over the records of a trace; it ends after the first error.
+///
+/// Lines and records that are bad are no errors: they are passed over and accounted for in
+/// [`Reader::skipped`], unless the reader is [`strict`](Reader::strict). Errors are a medium
+/// that fails, binary data that lose their structure, and a trace of bad lines only.
 pub struct Reader<'a> {
-    input: Box<dyn BufRead + Send + 'a>,
-    format: Format,
-    buffer: Vec<u8>,
-    /// The line in `buffer`, counted from 1.
-    line: u64,
-    /// `buffer` holds a first line that is already a record.
-    pending: bool,
-    finished: bool,
+    merge: Merge<'a>,
+    /// The names of several inputs, for errors.
+    names: Vec<PathBuf>,
+    select: Select,
+    tolerance: Tolerance,
+    /// The inputs ended, with this error if any.
+    ended: Option<Result<(), TraceError>>,
 }
 
 impl<'a> Reader<'a> {
     /// Starts to read; recognises compression and format.
     ///
     /// # Errors
-    /// If the input cannot be read or its first line is not that of a trace.
+    /// If the input cannot be read or is not a trace.
     pub fn new(input: impl Read + Send + 'a) -> Result<Self, TraceError> {
-        let input = decompressed(input).map_err(|source| TraceError::Read { line: 1, source })?;
-        let mut reader = Self {
-            input,
-            format: Format::Msr,
-            buffer: Vec::with_capacity(256),
-            line: 0,
-            pending: false,
-            finished: false,
-        };
-        if !reader.next_line()? {
-            return Err(TraceError::Line { line: 1, problem: Problem::Empty });
+        Ok(Self::of(vec![Source::new(input, 0)?], Vec::new()))
+    }
+
+    /// Reads several named inputs as one, in the order of time. Empty ones are passed over.
+    ///
+    /// # Errors
+    /// If one cannot be read or is not a trace, if they have no clock or different formats,
+    /// or if there is none.
+    pub fn merge<R: Read + Send + 'a>(
+        inputs: impl IntoIterator<Item = (PathBuf, R)>,
+    ) -> Result<Self, TraceError> {
+        let mut sources: Vec<Source<'a>> = Vec::new();
+        let mut names = Vec::new();
+        let mut none = TraceError::NoFiles;
+        for (file, (path, input)) in inputs.into_iter().enumerate() {
+            let source = Source::new(input, file).and_then(|source| match sources.first() {
+                _ if !source.has_clock() => Err(TraceError::NoClock),
+                Some(first) if !source.is_like(first) => Err(TraceError::OtherFormat),
+                _ => Ok(source),
+            });
+            names.push(path.clone());
+            let in_file = |source| TraceError::File { path, source: Box::new(source) };
+            match source {
+                Ok(source) => sources.push(source),
+                // A CPU that did nothing.
+                Err(error @ TraceError::Bad { problem: Problem::Empty, .. }) => {
+                    none = in_file(error);
+                }
+                Err(error) => return Err(in_file(error)),
+            }
         }
-        let first = reader.text().map_err(|problem| reader.error(problem))?;
-        if let Some(columns) = Columns::from_header(first) {
-            reader.format = Format::Csv(columns);
-        } else if let Some(version) = iolog::version(first) {
-            reader.format = Format::Iolog(version);
-        } else if msr::recognise(first) {
-            reader.pending = true;
-        } else {
-            return Err(reader.error(Problem::UnknownFormat));
+        if sources.is_empty() { Err(none) } else { Ok(Self::of(sources, names)) }
+    }
+
+    fn of(sources: Vec<Source<'a>>, names: Vec<PathBuf>) -> Self {
+        Self {
+            merge: Merge::new(sources),
+            names,
+            select: Select::default(),
+            tolerance: Tolerance::default(),
+            ended: None,
         }
-        Ok(reader)
+    }
+
+    /// Makes the first bad line or record an error.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.tolerance.strict = true;
+        self
     }
 
     /// Whether the records carry a time.
     pub fn has_clock(&self) -> bool {
-        match self.format {
-            Format::Csv(columns) => columns.clock,
-            Format::Msr => true,
-            Format::Iolog(version) => version >= 3,
-        }
+        self.merge.has_clock()
     }
 
-    /// Reads the next line into the buffer, without its end; false at the end.
-    fn next_line(&mut self) -> Result<bool, TraceError> {
-        self.buffer.clear();
-        self.line += 1;
-        let mut limited = (&mut self.input).take(MAX_LINE_BYTES as u64);
-        let read = limited.read_until(b'\n', &mut self.buffer);
-        match read {
-            Err(source) => Err(TraceError::Read { line: self.line, source }),
-            Ok(0) => Ok(false),
-            Ok(_) if self.buffer.pop_if(|last| *last == b'\n').is_some() => {
-                self.buffer.pop_if(|last| *last == b'\r');
-                Ok(true)
-            }
-            Ok(MAX_LINE_BYTES) => Err(self.error(Problem::TooLong)),
-            Ok(_) => Err(self.error(Problem::Truncated)),
-        }
+    /// What was passed over so far: complete once the iterator ended, and possibly of lines
+    /// behind the last record before.
+    pub fn skipped(&self) -> &Skipped {
+        &self.tolerance.skipped
     }
 
-    fn text(&self) -> Result<&str, Problem> {
-        std::str::from_utf8(&self.buffer).map_err(|_| Problem::NotText)
-    }
-
-    fn error(&self, problem: Problem) -> TraceError {
-        TraceError::Line { line: self.line, problem }
-    }
-
-    fn next_record(&mut self) -> Result<Option<Record>, TraceError> {
-        while std::mem::take(&mut self.pending) || self.next_line()? {
-            let parsed = self.text().and_then(|text| match self.format {
-                Format::Csv(columns) => columns.parse(text).map(Some),
-                Format::Msr => msr::parse(text).map(Some),
-                Format::Iolog(version) => iolog::parse(text, version),
-            });
-            match parsed {
-                Ok(None) => {}
-                Ok(record) => return Ok(record),
-                Err(problem) => return Err(self.error(problem)),
+    /// Takes one event in, or the end.
+    fn advance(&mut self) {
+        match self.merge.next(&mut self.tolerance) {
+            Ok(Some(event)) => self.select.push(event),
+            Ok(None) => self.ended = Some(Ok(())),
+            Err((file, error)) => {
+                self.ended = Some(Err(match self.names.get(file) {
+                    Some(path) => TraceError::File { path: path.clone(), source: Box::new(error) },
+                    None => error,
+                }));
             }
         }
-        Ok(None)
     }
 }
 
@@ -129,24 +140,25 @@ impl Iterator for Reader<'_> {
     type Item = Result<Record, TraceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.finished {
-            return None;
+        while self.ended.is_none() && !self.select.is_settled() {
+            self.advance();
         }
-        let next = self.next_record().transpose();
-        self.finished = !matches!(next, Some(Ok(_)));
-        next
+        loop {
+            if let Some(record) = self.select.pop() {
+                return Some(Ok(record));
+            }
+            match &mut self.ended {
+                None => self.advance(),
+                Some(end) => return std::mem::replace(end, Ok(())).err().map(Err),
+            }
+        }
     }
 }
 
-/// Looks at the first bytes and puts a decompressor in front if they ask for it.
-fn decompressed<'a>(mut input: impl Read + Send + 'a) -> io::Result<Box<dyn BufRead + Send + 'a>> {
-    let mut magic = Vec::with_capacity(ZSTD_MAGIC.len());
-    (&mut input).take(ZSTD_MAGIC.len() as u64).read_to_end(&mut magic)?;
-    let compressed = magic == ZSTD_MAGIC;
-    let whole = Cursor::new(magic).chain(input);
-    if compressed {
-        Ok(Box::new(BufReader::new(zstd::Decoder::new(whole)?)))
-    } else {
-        Ok(Box::new(BufReader::new(whole)))
-    }
-}
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "merge_tests.rs"]
+mod merge_tests;

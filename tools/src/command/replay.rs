@@ -17,7 +17,8 @@ use crate::replay::{self, Options, ReplayError};
 /// Options of `replay`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The trace: CSV, MSR Cambridge CSV or fio iolog, zstd or plain
+    /// The trace: CSV, MSR Cambridge CSV, fio iolog, blkparse text or binary blktrace, zstd
+    /// or plain
     file: PathBuf,
     /// Send the requests to a running server
     #[arg(long, required = true)]
@@ -104,8 +105,9 @@ pub(super) fn inspect(path: &Path) -> Result<(u64, bool), CommandError> {
     Ok((records, clock))
 }
 
+/// Strict: a damaged trace is refused, not replayed in part.
 fn open(path: &Path) -> Result<Reader<'static>, CommandError> {
-    predictor::trace::open(path).map_err(|source| match source {
+    predictor::trace::open(path).map(Reader::strict).map_err(|source| match source {
         TraceError::Open { .. } => CommandError::OpenTrace(source),
         _ => CommandError::Trace { path: path.to_path_buf(), source },
     })

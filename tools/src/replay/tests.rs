@@ -72,7 +72,7 @@ fn it_ends_at_a_limit_a_signal_or_an_error_of_the_trace() {
     assert!(matches!(got, Err(ReplayError::Interrupted)));
 
     let text: &[u8] = b"time_us,op,offset_bytes,size_bytes\n0,R,0,512\n0,X,0,512\n";
-    let reader = predictor::trace::Reader::new(text).unwrap();
+    let reader = predictor::trace::Reader::new(text).unwrap().strict();
     let mut client = MemoryClient::new(vec![0; 1 << 20]);
     let got = run(&mut client, reader, &CLOSED, &Interrupt::default(), |_| ());
     let Err(ReplayError::Trace(error)) = got else { panic!("the trace is damaged") };
