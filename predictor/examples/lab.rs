@@ -1,8 +1,8 @@
 //! Judges the prefetchers on traces: `cargo run --release -p predictor --example
-//! lab -- [--shift 20] [--percent 5] [--depth 4] [--threshold 0.3] [--seed 1] FILE…`
+//! lab -- [--shift 20] [--percent 5] [--prefetch NAME,…] [--extra 25] [--depth 4]
+//! [--threshold 0.3] [--seed 1] FILE…`
 //!
-//! With `--as-reads` writes count as reads in every respect and trigger too.
-//! Prints, for each trace and prefetcher, the reduction of demand misses and of
+//! With `--reads-trigger` writes are observed only. Prints, for each trace and prefetcher, the reduction of demand misses and of
 //! misses or late stages, the extra traffic, and what it cost in time.
 
 use std::error::Error;
@@ -11,8 +11,8 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use predictor::Access;
-use predictor::lab::{self, Setup};
-use predictor::prefetch::{PrefetchKind, Settings};
+use predictor::lab::{self, Contender, Setup};
+use predictor::prefetch::Settings;
 use predictor::trace;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -21,14 +21,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut settings = Settings::default();
     let mut percent = 5;
-    let mut as_reads = false;
+    let mut writes_trigger = true;
+    let mut extra_share = 0.25;
+    let mut contenders: Vec<Contender> = Contender::all().collect();
     let mut seed = 1;
     let mut files = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
-            "--as-reads" => as_reads = true,
+            "--reads-trigger" => writes_trigger = false,
+            "--prefetch" => {
+                contenders = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?;
+            }
+            "--extra" => extra_share = parsed::<f64>(&value()?)? / 100.0,
             "--seed" => seed = parsed(&value()?)?,
             "--shift" => settings.fragment_shift = parsed(&value()?)?,
             "--percent" => percent = parsed(&value()?)?,
@@ -38,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     println!(
-        "{:<28} {:<10} {:>7} {:>7} {:>7} {:>7} {:>9} {:>8} {:>8} {:>7} {:>7} {:>8}",
+        "{:<28} {:<12} {:>7} {:>7} {:>7} {:>7} {:>9} {:>8} {:>8} {:>7} {:>7} {:>8}",
         "trace",
         "prefetch",
         "gain %",
@@ -60,17 +66,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (count, place, problem) = (skipped.count, first.place, first.problem);
             eprintln!("{}: {count} bad, the first at {place}: {problem}", file.display());
         }
-        let mut accesses: Vec<Access> =
+        let accesses: Vec<Access> =
             records.iter().map(|r| Access::from_record(r, 0, settings.fragment_shift)).collect();
-        accesses.iter_mut().for_each(|access| access.write &= !as_reads);
         let tier = (lab::footprint(&accesses) * percent / 100).max(1);
-        for kind in PrefetchKind::ALL {
+        for &contender in &contenders {
             let start = Instant::now();
-            let verdict = lab::run(&accesses, &Setup { seed, ..Setup::new(kind, settings, tier) })?;
+            let setup = Setup::new(contender, settings, tier);
+            let setup = Setup { seed, writes_trigger, extra_share, ..setup };
+            let verdict = lab::run(&accesses, &setup)?;
             println!(
-                "{:<28} {:<10} {:>7.1} {:>7.1} {:>7.1} {:>7.1} {:>9} {:>8} {:>8} {:>7} {:>7} {:>8.1}",
+                "{:<28} {:<12} {:>7.1} {:>7.1} {:>7.1} {:>7.1} {:>9} {:>8} {:>8} {:>7} {:>7} {:>8.1}",
                 file.file_name().unwrap_or_default().display(),
-                kind,
+                contender,
                 verdict.reduction_percent(),
                 verdict.read_reduction_percent(),
                 verdict.timely_percent(),

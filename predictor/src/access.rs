@@ -4,7 +4,7 @@
 use crate::trace::{Op, Record};
 
 /// A read or write of one volume, as the prefetchers and the trainer see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// Monotonic nanoseconds; 0 where no clock is known, then nothing is
     /// concluded from time.
@@ -17,6 +17,10 @@ pub struct Access {
     pub fragment: u64,
     /// Last fragment touched, ≥ `fragment`.
     pub last_fragment: u64,
+    /// First byte, counted from the volume's start.
+    pub offset_bytes: u64,
+    /// Length in bytes.
+    pub size_bytes: u32,
 }
 
 impl Access {
@@ -32,6 +36,8 @@ impl Access {
             write: record.op == Op::Write,
             fragment: record.offset_bytes >> fragment_shift,
             last_fragment: last >> fragment_shift,
+            offset_bytes: record.offset_bytes,
+            size_bytes: record.size_bytes,
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod lab;
 pub mod ledger;
 pub mod lstm;
 pub mod prefetch;
+pub mod rank;
 mod start;
 pub mod stream;
 pub mod trace;

@@ -174,7 +174,14 @@ mod tests {
     use super::*;
 
     fn read(fragment: u64) -> Access {
-        Access { time_ns: 0, volume: 0, write: false, fragment, last_fragment: fragment }
+        Access {
+            time_ns: 0,
+            volume: 0,
+            write: false,
+            fragment,
+            last_fragment: fragment,
+            ..Access::default()
+        }
     }
 
     fn crossings(streams: &mut Streams, access: &Access) -> Vec<Crossing> {

@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 
 use predictor::Access;
-use predictor::lab::{Setup, Verdict, footprint, run};
+use predictor::lab::{Contender, Setup, Verdict, footprint, run};
 use predictor::lstm::Budget;
-use predictor::prefetch::{PrefetchKind, Settings};
+use predictor::prefetch::Settings;
 use predictor::trace;
 
-fn setup(kind: PrefetchKind, tier: usize) -> Setup {
+fn setup(contender: Contender, tier: usize) -> Setup {
     let budget = Budget { steps: 12 };
-    Setup { budget, slice: 2048, ..Setup::new(kind, Settings::default(), tier) }
+    Setup { budget, slice: 2048, ..Setup::new(contender, Settings::default(), tier) }
 }
 
 /// What holds for any prefetcher on any trace.
-fn check(verdict: &Verdict, kind: PrefetchKind) {
+fn check(verdict: &Verdict, contender: Contender) {
     let ledger = verdict.ledger;
     assert!(verdict.ghost_misses <= verdict.touches);
     assert!(verdict.read_misses <= ledger.misses);
@@ -23,7 +23,7 @@ fn check(verdict: &Verdict, kind: PrefetchKind) {
     // A fetch without need displaces at most one fragment that was needed.
     assert!(ledger.misses <= verdict.ghost_misses + ledger.issued);
     assert!(verdict.installed <= verdict.rounds);
-    if kind == PrefetchKind::None {
+    if contender == Contender::None {
         assert_eq!((ledger.issued, ledger.misses), (0, verdict.ghost_misses));
     }
 }
@@ -34,17 +34,24 @@ fn a_sequential_scan_is_foreseen() {
         .map(|i| {
             let fragment = i / 4;
             let time_ns = (i + 1) * 10_000_000;
-            Access { time_ns, volume: 0, write: false, fragment, last_fragment: fragment }
+            Access {
+                time_ns,
+                volume: 0,
+                write: false,
+                fragment,
+                last_fragment: fragment,
+                ..Access::default()
+            }
         })
         .collect();
     assert_eq!(footprint(&scan), 1500);
-    for kind in PrefetchKind::ALL {
-        let verdict = run(&scan, &setup(kind, 50)).unwrap();
-        check(&verdict, kind);
+    for contender in Contender::all() {
+        let verdict = run(&scan, &setup(contender, 50)).unwrap();
+        check(&verdict, contender);
         assert_eq!((verdict.touches, verdict.ghost_misses), (6000, 1500));
-        if kind != PrefetchKind::None {
-            assert!(verdict.reduction_percent() > 95.0, "{kind}: {verdict:?}");
-            assert!(verdict.extra_percent() < 3.0, "{kind}: {verdict:?}");
+        if contender != Contender::None {
+            assert!(verdict.reduction_percent() > 95.0, "{contender}: {verdict:?}");
+            assert!(verdict.extra_percent() < 3.0, "{contender}: {verdict:?}");
         }
     }
 }
@@ -64,14 +71,18 @@ fn a_real_trace_keeps_the_books_balanced() {
         .map(|record| Access::from_record(&record.unwrap(), 0, shift))
         .collect();
     let tier = footprint(&accesses) / 20;
-    for kind in PrefetchKind::ALL {
-        let verdict = run(&accesses, &setup(kind, tier)).unwrap();
-        check(&verdict, kind);
-        assert_eq!(verdict, run(&accesses, &setup(kind, tier)).unwrap(), "runs repeat exactly");
-        if kind != PrefetchKind::None {
-            assert!(verdict.reduction_percent() > 0.0, "{kind}: {verdict:?}");
+    for contender in Contender::all() {
+        let verdict = run(&accesses, &setup(contender, tier)).unwrap();
+        check(&verdict, contender);
+        assert_eq!(
+            verdict,
+            run(&accesses, &setup(contender, tier)).unwrap(),
+            "runs repeat exactly"
+        );
+        if contender != Contender::None {
+            assert!(verdict.reduction_percent() > 0.0, "{contender}: {verdict:?}");
         }
-        if kind == PrefetchKind::Lstm {
+        if contender == Contender::Lstm {
             assert!(verdict.rounds >= 4, "{verdict:?}");
         }
     }

@@ -144,6 +144,8 @@ impl Observer {
             write,
             fragment: request.offset.get() >> shift,
             last_fragment: last >> shift,
+            offset_bytes: request.offset.get(),
+            size_bytes: request.length,
         };
         if self.kind == PrefetchKind::Lstm {
             // A full queue means that the trainer is behind: it learns from a sample.

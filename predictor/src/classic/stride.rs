@@ -40,6 +40,7 @@ impl Rule for Stride {
             write: touch.write,
             fragment: touch.fragment,
             last_fragment: touch.fragment,
+            ..Access::default()
         };
         let newest = &mut self.newest;
         self.streams.observe(&access, |crossing| *newest = Some(*crossing));

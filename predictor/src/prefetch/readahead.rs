@@ -94,6 +94,7 @@ mod tests {
             write: false,
             fragment,
             last_fragment: fragment,
+            ..Access::default()
         }
     }
 

@@ -3,29 +3,39 @@
 //! A trace is replayed through an LRU fast tier of a fixed number of fragments,
 //! reads and writes alike, with proposals inserted at its most recently used
 //! end. A ghost of the same size says what would have happened without them.
-//! Learning is strictly prequential: after each slice the trainer is given that
-//! slice, and what it learned is judged on later slices only. The cold tier is
-//! infinitely wide: a fetch takes [`Setup::late_ns`], whatever else goes on.
+//! Learning is strictly prequential: nothing is judged on what it has learned
+//! from. The cold tier is infinitely wide: a fetch takes [`Setup::late_ns`],
+//! whatever else goes on.
 #![forbid(unsafe_code)]
+
+mod contender;
+mod player;
 
 use std::collections::HashSet;
 
 use crate::Access;
+use crate::classic::Touch;
 use crate::ledger::{Ghost, Ledger, Lru, Outcome};
-use crate::lstm::{Budget, TrainError, Trainer};
-use crate::prefetch::{Predictions, PrefetchKind, Prefetcher, Settings, SettingsError};
+use crate::lstm::{Budget, TrainError};
+use crate::prefetch::{Predictions, Settings, SettingsError};
+pub use contender::{Contender, UnknownContender};
+use player::Player;
 
 /// Conditions of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setup {
     /// The prefetcher judged.
-    pub kind: PrefetchKind,
+    pub contender: Contender,
     /// Its settings.
     pub settings: Settings,
     /// Fragments of the fast tier.
     pub tier_fragments: usize,
     /// Proposals staged for one request, at most.
     pub per_request: usize,
+    /// Extra traffic that the ranker may cause, as a share of the misses without it.
+    pub extra_share: f64,
+    /// Writes trigger proposals as reads do; else they are observed only.
+    pub writes_trigger: bool,
     /// A stage used sooner than this after it was issued counts as late.
     pub late_ns: u64,
     /// Accesses between two rounds of training.
@@ -37,14 +47,17 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The usual conditions: at most four proposals for each
-    /// request, late below 6 ms, a round of training each 4096 accesses.
-    pub fn new(kind: PrefetchKind, settings: Settings, tier_fragments: usize) -> Self {
+    /// The usual conditions: writes trigger, for they wait for a fetch as reads do here; as
+    /// many proposals for each request as the contender is made for; a quarter of extra
+    /// traffic; late below 6 ms; a round of training each 4096 accesses.
+    pub fn new(contender: Contender, settings: Settings, tier_fragments: usize) -> Self {
         Self {
-            kind,
+            contender,
             settings,
             tier_fragments,
-            per_request: 4,
+            per_request: contender.width(),
+            extra_share: 0.25,
+            writes_trigger: true,
             late_ns: 6_000_000,
             slice: 4096,
             budget: Budget::default(),
@@ -121,31 +134,22 @@ pub fn footprint(accesses: &[Access]) -> usize {
 /// # Panics
 /// If the tier or the slice is empty.
 pub fn run(accesses: &[Access], setup: &Setup) -> Result<Verdict, LabError> {
-    let mut prefetcher = Prefetcher::new(setup.kind, setup.settings)?;
-    let mut trainer = match setup.kind {
-        PrefetchKind::Lstm => Some(Trainer::new(setup.settings, setup.seed)?),
-        PrefetchKind::None | PrefetchKind::Readahead => None,
-    };
     let mut bench = Bench {
         tier: Lru::new(setup.tier_fragments),
         ghost: Ghost::new(setup.tier_fragments),
         verdict: Verdict::default(),
+        player: Player::new(setup)?,
+        out: Predictions::new(),
+        issued: 0,
+        driven_out: None,
     };
-    let mut out = Predictions::new();
     for slice in accesses.chunks(setup.slice) {
         for access in slice {
-            bench.demand(access, setup.late_ns, &mut prefetcher);
-            prefetcher.observe(access, &mut out);
-            bench.stage(access.time_ns, &out, setup.per_request, &mut prefetcher);
+            bench.request(access, setup);
         }
-        if let Some(trainer) = &mut trainer {
-            trainer.push(slice);
-            let report = trainer.train(setup.budget)?;
-            bench.verdict.rounds += u32::from(report.steps > 0);
-            if let Some(weights) = report.weights {
-                bench.verdict.installed += 1;
-                prefetcher.install(weights);
-            }
+        if let Some(installed) = bench.player.train(slice, setup.budget)? {
+            bench.verdict.rounds += 1;
+            bench.verdict.installed += u32::from(installed);
         }
     }
     let (touches, ghost_misses) = (bench.ghost.accesses, bench.ghost.misses);
@@ -155,57 +159,87 @@ pub fn run(accesses: &[Access], setup: &Setup) -> Result<Verdict, LabError> {
 /// When an unused stage was issued; `None` once the fragment was asked for.
 type Staged = Option<u64>;
 
+/// The fast tier, by volume and fragment.
+type Tier = Lru<(u32, u64), Staged>;
+
 struct Bench {
-    tier: Lru<(u32, u64), Staged>,
+    tier: Tier,
     ghost: Ghost,
     verdict: Verdict,
+    player: Player,
+    out: Predictions,
+    /// Proposals staged for the current request.
+    issued: usize,
+    /// What the last insertion drove out of the tier.
+    driven_out: Option<((u32, u64), Staged)>,
 }
 
 impl Bench {
-    fn demand(&mut self, access: &Access, late_ns: u64, prefetcher: &mut Prefetcher) {
+    fn request(&mut self, access: &Access, setup: &Setup) {
+        self.issued = 0;
         for fragment in access.fragment..=access.last_fragment {
-            let ghost_hit = self.ghost.touch(access.volume, fragment);
-            self.verdict.ghost_read_misses += u64::from(!ghost_hit && !access.write);
-            let key = (access.volume, fragment);
-            match self.tier.get(&key).map(Option::take) {
-                Some(None) => {}
-                Some(Some(issued_ns)) => {
-                    // Without a clock every stage counts as in time.
-                    let late =
-                        access.time_ns > 0 && access.time_ns.saturating_sub(issued_ns) < late_ns;
-                    let outcome = if late { Outcome::Late } else { Outcome::Hit };
-                    self.settle(outcome, prefetcher);
-                }
-                None => {
-                    self.verdict.ledger.misses += 1;
-                    self.verdict.read_misses += u64::from(!access.write);
-                    self.insert(key, None, prefetcher);
-                }
-            }
+            let hit = self.demand(access, fragment, setup.late_ns);
+            let touch = Touch {
+                time_ns: access.time_ns,
+                volume: access.volume,
+                fragment,
+                write: access.write && !setup.writes_trigger,
+                hit,
+                last: fragment == access.last_fragment,
+            };
+            self.out.clear();
+            self.player.touch(access, &touch, &self.tier, &mut self.out);
+            self.wasted();
+            self.stage(access.time_ns, setup.per_request);
         }
     }
 
-    fn stage(&mut self, now: u64, out: &Predictions, most: usize, prefetcher: &mut Prefetcher) {
-        let absent = |tier: &Lru<_, _>, key: &(u32, u64)| !tier.contains(key);
-        let mut issued = 0;
-        for prediction in out.as_slice() {
+    /// A fragment is asked for; true if it was there, or on its way.
+    fn demand(&mut self, access: &Access, fragment: u64, late_ns: u64) -> bool {
+        let key = (access.volume, fragment);
+        let ghost_hit = self.ghost.touch(access.volume, fragment);
+        self.verdict.ghost_read_misses += u64::from(!ghost_hit && !access.write);
+        let Some(staged) = self.tier.get(&key).map(Option::take) else {
+            self.verdict.ledger.misses += 1;
+            self.verdict.read_misses += u64::from(!access.write);
+            self.driven_out = self.tier.insert(key, None);
+            self.player.demand(key, true);
+            return false;
+        };
+        if let Some(issued_ns) = staged {
+            // Without a clock every stage counts as in time.
+            let late = access.time_ns > 0 && access.time_ns.saturating_sub(issued_ns) < late_ns;
+            self.settle(key, if late { Outcome::Late } else { Outcome::Hit });
+        }
+        self.player.demand(key, false);
+        true
+    }
+
+    fn stage(&mut self, now: u64, most: usize) {
+        let proposals = self.out;
+        for prediction in proposals.as_slice() {
             let key = (prediction.volume, prediction.fragment);
-            if issued < most && absent(&self.tier, &key) {
-                issued += 1;
+            if self.issued == most {
+                return;
+            }
+            if !self.tier.contains(&key) && self.player.admit(prediction.score) {
+                self.issued += 1;
                 self.verdict.ledger.issued += 1;
-                self.insert(key, Some(now), prefetcher);
+                self.driven_out = self.tier.insert(key, Some(now));
+                self.wasted();
             }
         }
     }
 
-    fn insert(&mut self, key: (u32, u64), staged: Staged, prefetcher: &mut Prefetcher) {
-        if let Some((_, Some(_))) = self.tier.insert(key, staged) {
-            self.settle(Outcome::Wasted, prefetcher);
+    /// Reports what was driven out unused.
+    fn wasted(&mut self) {
+        if let Some((evicted, Some(_))) = self.driven_out.take() {
+            self.settle(evicted, Outcome::Wasted);
         }
     }
 
-    fn settle(&mut self, outcome: Outcome, prefetcher: &mut Prefetcher) {
+    fn settle(&mut self, key: (u32, u64), outcome: Outcome) {
         self.verdict.ledger.record(outcome);
-        prefetcher.feedback(outcome);
+        self.player.outcome(key, outcome);
     }
 }

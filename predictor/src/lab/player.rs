@@ -1,0 +1,118 @@
+//! The contenders behind one interface.
+#![forbid(unsafe_code)]
+
+use super::{Contender, LabError, Setup, Tier};
+use crate::Access;
+use crate::classic::{self, Rule, Touch};
+use crate::ledger::Outcome;
+use crate::lstm::{self, Trainer};
+use crate::prefetch::{Prediction, Predictions, PrefetchKind, Prefetcher};
+use crate::rank::{Budget, Ranker};
+
+/// The ranker judges its proposals by whether they come within a quarter of the crossings
+/// that it takes to fill the tier.
+const RESIDENCY_SHARE: usize = 4;
+
+/// A contender at work.
+pub(super) enum Player {
+    None,
+    Classic(Box<dyn Rule>),
+    Lstm(Box<(Prefetcher, Trainer)>),
+    Learned(Box<(Ranker, Budget)>),
+}
+
+impl Player {
+    pub fn new(setup: &Setup) -> Result<Player, LabError> {
+        let settings = setup.settings;
+        settings.check()?;
+        Ok(match setup.contender {
+            Contender::None => Player::None,
+            Contender::Classic(kind) => Player::Classic(classic::build(kind, &settings)),
+            Contender::Lstm => Player::Lstm(Box::new((
+                Prefetcher::new(PrefetchKind::Lstm, settings)?,
+                Trainer::new(settings, setup.seed)?,
+            ))),
+            Contender::Learned => {
+                let residency = setup.tier_fragments / RESIDENCY_SHARE;
+                let ranker = Ranker::new(settings.fragment_shift, residency as u64);
+                let budget = Budget::new(setup.tier_fragments, setup.extra_share);
+                Player::Learned(Box::new((ranker, budget)))
+            }
+        })
+    }
+
+    /// A fragment was asked for; before [`Player::touch`].
+    pub fn demand(&mut self, (volume, fragment): (u32, u64), missed: bool) {
+        if let Player::Learned(player) = self {
+            player.1.demand(volume, fragment, missed);
+        }
+    }
+
+    /// The same, to propose what may follow.
+    pub fn touch(&mut self, access: &Access, touch: &Touch, tier: &Tier, out: &mut Predictions) {
+        match self {
+            Player::None => {}
+            Player::Classic(rule) => rule.touch(touch, out),
+            Player::Lstm(player) => {
+                if touch.last {
+                    player.0.observe(&Access { write: touch.write, ..*access }, out);
+                }
+            }
+            Player::Learned(player) => {
+                let (ranker, budget) = &mut **player;
+                let resident = |volume, fragment| tier.contains(&(volume, fragment));
+                let Some(ranked) = ranker.touch(access, touch.fragment, resident) else { return };
+                if touch.write || ranked.is_empty() {
+                    return;
+                }
+                for ranked in ranked {
+                    out.push(Prediction {
+                        volume: ranked.volume,
+                        fragment: ranked.fragment,
+                        score: ranked.probability,
+                    });
+                }
+                budget.crossed();
+            }
+        }
+    }
+
+    /// Whether a proposal is staged.
+    pub fn admit(&mut self, score: f32) -> bool {
+        match self {
+            Player::Learned(player) => player.1.admit(score),
+            _ => true,
+        }
+    }
+
+    /// What became of a stage.
+    pub fn outcome(&mut self, (volume, fragment): (u32, u64), outcome: Outcome) {
+        match self {
+            Player::None | Player::Learned(_) => {}
+            Player::Lstm(player) => player.0.feedback(outcome),
+            Player::Classic(rule) => match outcome {
+                Outcome::Hit => rule.used(volume, fragment, false),
+                Outcome::Late => rule.used(volume, fragment, true),
+                Outcome::Wasted => rule.wasted(volume, fragment),
+            },
+        }
+    }
+
+    /// A round of training on a slice that is over; whether its model won, `None` without
+    /// a round.
+    pub fn train(
+        &mut self,
+        slice: &[Access],
+        budget: lstm::Budget,
+    ) -> Result<Option<bool>, LabError> {
+        let Player::Lstm(player) = self else { return Ok(None) };
+        let (prefetcher, trainer) = &mut **player;
+        trainer.push(slice);
+        let report = trainer.train(budget)?;
+        let won = report.weights.is_some();
+        if let Some(weights) = report.weights {
+            prefetcher.install(weights);
+        }
+        Ok((report.steps > 0).then_some(won))
+    }
+}

@@ -1,0 +1,226 @@
+//! The pool of fragments that may come next, and who proposed them.
+#![forbid(unsafe_code)]
+
+use super::history::{Fragment, History};
+use super::key::Key;
+use super::walks::Walk;
+
+/// Most candidates of one crossing.
+pub(super) const MAX_CANDIDATES: usize = 24;
+/// Crossings after an earlier visit that are proposed again.
+const REPLAY: u64 = 8;
+/// Crossings compared to tell a replay, and how far before the visit they may lie.
+const REPLAY_MATCH: u64 = 6;
+const REPLAY_SLACK: u64 = 12;
+
+/// Who proposed; a bit each in [`Candidate::sources`].
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Ahead,
+    Behind,
+    Stride,
+    Next,
+    Near,
+    Pair,
+    Vote,
+    Replay,
+    OlderReplay,
+}
+
+/// A fragment that may come, with what its proposers say of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Candidate {
+    pub key: Key,
+    pub sources: u16,
+    /// Share of it among what came next.
+    pub next: f32,
+    /// Share among what came near.
+    pub near: f32,
+    /// Share among what came after the last two.
+    pub pair: f32,
+    /// Sum of its shares near the seven fragments before.
+    pub votes: f32,
+    /// 1 + how many of the last crossings preceded the earlier visit, too; 0 for no replay.
+    pub replay: u64,
+    /// Crossings after that visit.
+    pub replay_at: u64,
+}
+
+/// The pool of one crossing.
+pub(super) struct Candidates {
+    items: [Candidate; MAX_CANDIDATES],
+    len: usize,
+}
+
+impl Candidates {
+    pub fn new() -> Candidates {
+        Candidates { items: [Candidate::default(); MAX_CANDIDATES], len: 0 }
+    }
+
+    pub fn as_slice(&self) -> &[Candidate] {
+        &self.items[..self.len]
+    }
+
+    /// Pools what may follow a crossing to `key`; `before` is what was known of it, and the
+    /// crossing is the newest of the log. What is `resident` is left out.
+    pub fn propose(
+        &mut self,
+        key: Key,
+        walk: &Walk,
+        before: Option<&Fragment>,
+        history: &History,
+        resident: &impl Fn(Key) -> bool,
+    ) {
+        self.len = 0;
+        let mut pool = Pool { list: self, trigger: key, resident };
+        for (delta, source) in
+            [(1, Source::Ahead), (-1, Source::Behind), (2, Source::Ahead), (-2, Source::Behind)]
+        {
+            pool.step(delta, source);
+        }
+        pool.step(3, Source::Ahead);
+        pool.step(4, Source::Ahead);
+        if walk.run >= 1 && walk.delta != 0 {
+            (1..=4).for_each(|n| pool.step(walk.delta.saturating_mul(n), Source::Stride));
+        }
+        if let Some(before) = before {
+            for (key, share) in before.next.shares() {
+                pool.add(key, Source::Next, |candidate| candidate.next = share);
+            }
+            for (key, share) in before.near.shares() {
+                pool.add(key, Source::Near, |candidate| candidate.near = share);
+            }
+        }
+        if let Some(previous) = history.recent(1) {
+            for (key, share) in history.after(previous, key) {
+                pool.add(key, Source::Pair, |candidate| candidate.pair = share);
+            }
+        }
+        for voter in (1..8).filter_map(|back| history.find(history.recent(back)?)) {
+            for (key, share) in voter.near.shares() {
+                pool.add(key, Source::Vote, |candidate| candidate.votes += share);
+            }
+        }
+        let visits = before.map(|fragment| fragment.visits).into_iter().flatten();
+        for (visit, source) in visits.zip([Source::Replay, Source::OlderReplay]) {
+            pool.replay(visit, source, history);
+        }
+    }
+}
+
+/// The pool while it is filled.
+struct Pool<'a, F> {
+    list: &'a mut Candidates,
+    trigger: Key,
+    resident: &'a F,
+}
+
+impl<F: Fn(Key) -> bool> Pool<'_, F> {
+    fn step(&mut self, delta: i64, source: Source) {
+        if let Some(key) = self.trigger.step(delta) {
+            self.add(key, source, |_| {});
+        }
+    }
+
+    /// Adds a fragment, or what a further proposer says of it.
+    fn add(&mut self, key: Key, source: Source, note: impl FnOnce(&mut Candidate)) {
+        let list = &mut *self.list;
+        let place = match list.as_slice().iter().position(|candidate| candidate.key == key) {
+            Some(place) => place,
+            None if list.len == MAX_CANDIDATES || key == self.trigger => return,
+            None if (self.resident)(key) => return,
+            None => {
+                list.items[list.len] = Candidate { key, ..Candidate::default() };
+                list.len += 1;
+                list.len - 1
+            }
+        };
+        list.items[place].sources |= 1 << source as u16;
+        note(&mut list.items[place]);
+    }
+
+    /// What came after an earlier visit, if the log still has it.
+    fn replay(&mut self, visit: u64, source: Source, history: &History) {
+        if history.logged(visit).is_none() {
+            return;
+        }
+        let old = |key: Key| {
+            (1..=REPLAY_SLACK).any(|n| history.logged(visit.wrapping_sub(n)) == Some(key))
+        };
+        let alike = (1..=REPLAY_MATCH).filter_map(|back| history.recent(back)).filter(|k| old(*k));
+        let replay = 1 + alike.count() as u64;
+        for n in 1..=REPLAY {
+            // The newest crossing is the trigger itself.
+            if visit + n + 1 >= history.now {
+                return;
+            }
+            let Some(key) = history.logged(visit + n) else { return };
+            self.add(key, source, |candidate| {
+                if replay > candidate.replay {
+                    (candidate.replay, candidate.replay_at) = (replay, n);
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(fragment: u64) -> Key {
+        Key::new(0, fragment).unwrap()
+    }
+
+    /// The pool after the crossings, nothing being resident but 11.
+    fn pool(crossings: &[u64], walk: &Walk) -> Vec<Candidate> {
+        let mut history = History::new();
+        let mut before = None;
+        for fragment in crossings {
+            before = history.find(key(*fragment)).copied();
+            history.follow(key(*fragment));
+            history.record(key(*fragment), false);
+        }
+        let mut candidates = Candidates::new();
+        let trigger = key(*crossings.last().unwrap());
+        let resident = |k: Key| k == key(11);
+        candidates.propose(trigger, walk, before.as_ref(), &history, &resident);
+        candidates.as_slice().to_vec()
+    }
+
+    fn fragments(pool: &[Candidate]) -> Vec<u64> {
+        pool.iter().map(|candidate| candidate.key.fragment()).collect()
+    }
+
+    #[test]
+    fn neighbours_and_strides_are_proposed_but_not_what_is_resident() {
+        let pooled = pool(&[10], &Walk::stepped(5));
+        assert_eq!(fragments(&pooled), [9, 12, 8, 13, 14, 15, 20, 25, 30]);
+        assert_eq!(fragments(&pool(&[1], &Walk::default())), [2, 0, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_came_before_comes_again() {
+        let pooled = pool(&[100, 200, 300, 400, 100], &Walk::default());
+        let find = |fragment| pooled.iter().find(|c| c.key == key(fragment)).unwrap();
+        assert!((find(200).next - 1.0).abs() < 1e-6);
+        assert_eq!((find(200).replay, find(200).replay_at), (1, 1));
+        assert_eq!((find(300).replay, find(300).replay_at), (1, 2));
+        assert_eq!(find(200).sources & (1 << Source::Next as u16), 1 << Source::Next as u16);
+        assert!(!fragments(&pooled).contains(&100), "not the trigger itself");
+    }
+
+    #[test]
+    fn a_replay_is_told_by_what_preceded_it() {
+        let pooled = pool(&[50, 60, 100, 200, 1300, 1400, 1500, 50, 60, 100], &Walk::default());
+        let again = pooled.iter().find(|c| c.key == key(200)).unwrap();
+        assert_eq!((again.replay, again.replay_at), (3, 1), "50 and 60 came before, too");
+        assert!(again.pair > 0.99);
+    }
+
+    #[test]
+    fn the_pool_is_bounded() {
+        let many: Vec<u64> = (0..400).map(|n| (n % 40) * 100).collect();
+        assert!(pool(&many, &Walk::default()).len() <= MAX_CANDIDATES);
+    }
+}
