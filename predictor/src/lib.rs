@@ -1,5 +1,8 @@
-//! Prediction of the next fragments: traces, streams, the LSTM, the classic
-//! prefetcher it must beat, and the offline laboratory that judges them.
+//! Prediction: which fragments come next, and where a volume will be hot.
+//!
+//! The learned ranker ([`rank`]) and the LSTM over deltas ([`lstm`]), the classic prefetchers
+//! they must beat ([`classic`]), the laboratory that judges them on traces ([`lab`]), and the
+//! heat forecast ([`heat`]).
 //!
 //! On the data path of a core stand only [`prefetch`] (with [`stream`] and
 //! [`lstm::Inference`] below it) and [`ledger`]: no heap allocation, no lock,
@@ -11,6 +14,7 @@
 
 mod access;
 pub mod classic;
+pub mod heat;
 pub mod lab;
 pub mod ledger;
 pub mod lstm;
