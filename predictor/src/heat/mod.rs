@@ -44,6 +44,7 @@ mod rows;
 mod seasonal_naive;
 mod shape;
 mod spread;
+pub mod synthetic;
 
 pub use arima::Arima;
 pub use auto::Auto;
