@@ -19,6 +19,7 @@ pub mod lab;
 pub mod ledger;
 pub mod lstm;
 pub mod prefetch;
+mod random;
 pub mod rank;
 mod start;
 pub mod stream;

@@ -118,8 +118,8 @@ fn differences(series: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::super::properties::{expected, feed};
-    use super::super::random::Random;
     use super::*;
+    use crate::random::Random;
 
     #[test]
     fn a_random_walk_is_differenced_and_stays_where_it_is() {

@@ -139,8 +139,8 @@ fn is_stable(coefficients: &[f64]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::random::Random;
     use super::*;
+    use crate::random::Random;
 
     fn simulate(ar: &[f64], ma: &[f64], constant: f64, length: usize) -> Vec<f64> {
         let mut random = Random::new(11);

@@ -60,7 +60,14 @@ fn a_leap_in_time_empties_the_ring() {
 #[test]
 fn an_access_counts_in_each_segment_it_touches() {
     let mut heat = heat(4, 100);
-    let access = Access { time_ns: 1, volume: 0, write: true, fragment: 63, last_fragment: 128 };
+    let access = Access {
+        time_ns: 1,
+        volume: 0,
+        write: true,
+        fragment: 63,
+        last_fragment: 128,
+        ..Access::default()
+    };
     heat.record_access(&access);
     let counted = (0..3).map(|s| heat.total(heat.row(Segment::new(s)).unwrap(), 0));
     assert_eq!(counted.collect::<Vec<_>>(), [1.0, 1.0, 1.0]);

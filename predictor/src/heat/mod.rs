@@ -39,7 +39,6 @@ mod point;
 #[cfg(test)]
 mod properties;
 mod prophet;
-mod random;
 mod rows;
 mod seasonal_naive;
 mod shape;

@@ -101,8 +101,8 @@ fn level(expected: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::random::Random;
     use super::*;
+    use crate::random::Random;
 
     #[test]
     fn quantiles_are_learned() {

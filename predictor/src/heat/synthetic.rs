@@ -9,8 +9,8 @@
 
 use std::f64::consts::TAU;
 
-use super::random::Random;
 use super::{Arrival, Segment};
+use crate::random::Random;
 
 /// Arrivals are drawn for spans of this length.
 pub const STEP_S: u64 = 60;

@@ -135,8 +135,8 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::random::Random;
     use super::*;
+    use crate::random::Random;
 
     fn sample() -> Weights {
         let vocabulary = Vocabulary::from_deltas(vec![1, -1, 64]).unwrap();

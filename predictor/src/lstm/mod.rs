@@ -20,7 +20,6 @@ mod inference;
 mod judge;
 mod layout;
 mod model;
-mod random;
 mod trainer;
 mod vocabulary;
 mod weights;

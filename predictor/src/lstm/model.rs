@@ -118,9 +118,9 @@ impl Model {
 
 #[cfg(test)]
 mod tests {
-    use super::super::random::Random;
     use super::super::{Inference, Vocabulary};
     use super::*;
+    use crate::random::Random;
 
     fn random_batch(random: &mut Random, classes: u64, rows: usize, steps: usize) -> Batch {
         let mut class = || u8::try_from(random.next() % classes).unwrap();

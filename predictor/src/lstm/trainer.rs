@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::chunk::{Chunk, ROWS, batch, chunks};
 use super::judge::{baseline, judge};
 use super::model::Model;
-use super::random::Random;
 use super::window::{Item, Window};
 use super::{CLASSES, HIDDEN, Score, Vocabulary, Weights};
 use crate::Access;
 use crate::prefetch::{Settings, SettingsError};
+use crate::random::Random;
 
 /// Crossings that are kept: the newest quarter judges, the rest teaches.
 const WINDOW: usize = 1 << 14;

@@ -1,8 +1,8 @@
 //! The model as plain arrays, in the order in which a core reads them.
 #![forbid(unsafe_code)]
 
-use super::random::Random;
 use super::{MAX_CLASSES, MAX_HIDDEN, Vocabulary};
+use crate::random::Random;
 
 /// Weights of one trained model; immutable, shared by `Arc`.
 ///

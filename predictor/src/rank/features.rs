@@ -16,7 +16,7 @@
 
 use super::candidates::Candidate;
 use super::history::{Fragment, History};
-use super::key::{Key, log2, mix};
+use super::key::{Key, floor, log2, mix};
 use super::walks::{Left, Part, Walk};
 use super::wide::{Rates, Wide};
 
@@ -125,7 +125,7 @@ impl Trigger<'_> {
         let visits = |fragment: Option<&Fragment>| {
             fragment.map_or(0, |fragment| log2(fragment.count).min(12))
         };
-        let total = |total: f32| log2(total as u64).min(15);
+        let total = |total: f32| log2(floor(total).into());
         let next_total = self.before.map_or(0, |fragment| total(fragment.next.total));
         let near_total = self.before.map_or(0, |fragment| total(fragment.near.total));
         let (next, pair) = (tenths(candidate.next), tenths(candidate.pair));
@@ -226,7 +226,7 @@ fn steps(delta: i64, stride: i64) -> u64 {
 
 /// 0 for none, else 1 to 11.
 fn tenths(share: f32) -> u64 {
-    if share > 0.0 { 1 + (share.min(1.0) * 10.0) as u64 } else { 0 }
+    if share > 0.0 { 1 + u64::from(floor(share.min(1.0) * 10.0)) } else { 0 }
 }
 
 #[cfg(test)]

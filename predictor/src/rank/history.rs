@@ -123,7 +123,7 @@ impl History {
     }
 
     pub const fn bytes() -> usize {
-        (size_of::<Fragment>() * WAYS << SET_BITS)
+        ((size_of::<Fragment>() * WAYS) << SET_BITS)
             + (size_of::<Pair>() << PAIR_BITS)
             + (size_of::<Key>() << LOG_BITS)
     }

@@ -58,6 +58,12 @@ pub(super) fn log2(x: u64) -> u64 {
     u64::from(64 - x.leading_zeros())
 }
 
+/// The whole part of a number that is not negative and small.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+pub(super) fn floor(x: f32) -> u16 {
+    x as u16
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

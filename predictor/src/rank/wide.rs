@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::features::{Features, RATES};
-use super::key::{log2, slot};
+use super::key::{floor, log2, slot};
 
 /// log2 of the weights.
 const WEIGHT_BITS: u32 = 20;
@@ -74,7 +74,7 @@ const THOUSAND: f32 = 1000.0;
 
 impl Rate {
     fn count(&mut self, outcome: f32) {
-        let faded = |sum: u16, more: f32| (f32::from(sum) * MEMORY + more * THOUSAND) as u16;
+        let faded = |sum: u16, more: f32| floor(f32::from(sum) * MEMORY + more * THOUSAND);
         (self.tried, self.came) = (faded(self.tried, 1.0), faded(self.came, outcome));
     }
 }
@@ -110,8 +110,8 @@ impl Rates {
         }
         let came = (came + 0.3) / (tried + 1.0);
         let odds = (came / (1.0 - came).max(0.01)).ln() * 1.5 + 6.0;
-        let certainty = log2(tried as u64).min(4);
-        1 + (odds.clamp(0.0, 14.0) as u64) * 5 + certainty
+        let certainty = log2(floor(tried).into()).min(4);
+        1 + u64::from(floor(odds.clamp(0.0, 14.0))) * 5 + certainty
     }
 
     pub fn learn(&mut self, places: &[u32; RATES], outcome: f32) {

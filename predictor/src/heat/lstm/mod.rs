@@ -18,8 +18,8 @@ mod network;
 use features::{STEPS, Sample};
 use network::{Batch, Network};
 
-use super::random::Random;
 use super::{Forecast, ForecastError, Forecaster, ForecasterKind, Heatmap, HorizonBins};
+use crate::random::Random;
 
 /// Samples of an optimiser step.
 const ROWS: usize = 64;

@@ -16,7 +16,7 @@ use candle_nn::{AdamW, Linear, Module, Optimizer, ParamsAdamW, VarBuilder};
 
 use super::features::FEATURES;
 use crate::heat::LEVELS;
-use crate::heat::random::Random;
+use crate::random::Random;
 
 const HIDDEN: usize = 16;
 const DTYPE: DType = DType::F32;

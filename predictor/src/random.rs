@@ -1,10 +1,11 @@
-//! SplitMix64 (Steele, Lea, Flood, 2014): seeded, for samples and synthetic load.
+//! SplitMix64 (Steele, Lea, Flood, 2014): seeded, to initialise, to shuffle, for samples and
+//! synthetic load.
 //!
 //! Not for secrets.
 #![forbid(unsafe_code)]
 
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
@@ -27,6 +28,19 @@ impl Random {
     /// Uniform below `end`, which is at least 1.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
+    }
+
+    /// Uniform in `-bound..bound`.
+    pub fn symmetric(&mut self, bound: f32) -> f32 {
+        let unit = (self.next() >> 40) as f32 / (1_u32 << 24) as f32;
+        bound * (2.0 * unit - 1.0)
+    }
+
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            let j = usize::try_from(self.next() % (i as u64 + 1)).expect("at most i");
+            items.swap(i, j);
+        }
     }
 
     /// Standard normal (Box and Muller, 1958).
