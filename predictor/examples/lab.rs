@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "ghost",
         "rounds",
         "won",
-        "seconds"
+        "ns/cross"
     );
     for file in files {
         let mut reader = trace::open(&file)?;
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let setup = Setup { seed, writes_trigger, extra_share, ..setup };
             let verdict = lab::run(&accesses, &setup)?;
             println!(
-                "{:<28} {:<12} {:>7.1} {:>7.1} {:>7.1} {:>7.1} {:>9} {:>8} {:>8} {:>7} {:>7} {:>8.1}",
+                "{:<28} {:<12} {:>7.1} {:>7.1} {:>7.1} {:>7.1} {:>9} {:>8} {:>8} {:>7} {:>7} {:>8.0}",
                 file.file_name().unwrap_or_default().display(),
                 contender,
                 verdict.reduction_percent(),
@@ -87,7 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 verdict.ghost_misses,
                 verdict.rounds,
                 verdict.installed,
-                start.elapsed().as_secs_f64(),
+                start.elapsed().as_secs_f64() * 1e9 / verdict.crossings.max(1) as f64,
             );
         }
     }

@@ -82,6 +82,8 @@ pub enum LabError {
 pub struct Verdict {
     /// Fragment accesses: a request over two fragments counts twice.
     pub touches: u64,
+    /// Touches of another fragment than the touch before.
+    pub crossings: u64,
     /// Demand misses without prefetch.
     pub ghost_misses: u64,
     /// Those of reads.
@@ -141,6 +143,7 @@ pub fn run(accesses: &[Access], setup: &Setup) -> Result<Verdict, LabError> {
         player: Player::new(setup)?,
         out: Predictions::new(),
         issued: 0,
+        at: None,
         driven_out: None,
     };
     for slice in accesses.chunks(setup.slice) {
@@ -170,6 +173,8 @@ struct Bench {
     out: Predictions,
     /// Proposals staged for the current request.
     issued: usize,
+    /// The fragment touched last.
+    at: Option<(u32, u64)>,
     /// What the last insertion drove out of the tier.
     driven_out: Option<((u32, u64), Staged)>,
 }
@@ -178,6 +183,9 @@ impl Bench {
     fn request(&mut self, access: &Access, setup: &Setup) {
         self.issued = 0;
         for fragment in access.fragment..=access.last_fragment {
+            let at = Some((access.volume, fragment));
+            self.verdict.crossings += u64::from(self.at != at);
+            self.at = at;
             let hit = self.demand(access, fragment, setup.late_ns);
             let touch = Touch {
                 time_ns: access.time_ns,

@@ -1,8 +1,9 @@
 //! A bounded least-recently-used map, as a linked list over a fixed vector.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 const NONE: u32 = u32::MAX;
 
@@ -21,7 +22,7 @@ struct Node<K, V> {
 #[derive(Clone, Debug)]
 pub struct Lru<K, V> {
     nodes: Vec<Node<K, V>>,
-    places: HashMap<K, u32>,
+    places: FxHashMap<K, u32>,
     capacity: usize,
     newest: u32,
     oldest: u32,
@@ -37,7 +38,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         Self {
             nodes: Vec::with_capacity(capacity),
             // Twice the room: a hash table at its limit rehashes on removal churn.
-            places: HashMap::with_capacity(2 * capacity),
+            places: FxHashMap::with_capacity_and_hasher(2 * capacity, FxBuildHasher),
             capacity,
             newest: NONE,
             oldest: NONE,

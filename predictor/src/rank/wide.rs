@@ -15,25 +15,20 @@ const DAMPING: f32 = 0.1;
 /// What an observation of a rate keeps of those before it.
 const MEMORY: f32 = 0.97;
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Weight {
-    value: f32,
-    /// Sum of squared gradients.
-    squares: f32,
-}
-
 /// The model.
 pub(super) struct Wide {
-    weights: Vec<Weight>,
+    weights: Vec<f32>,
+    /// Sum of the squared gradients of each; apart, for scoring does not touch them.
+    squares: Vec<f32>,
 }
 
 impl Wide {
     pub fn new() -> Wide {
-        Wide { weights: vec![Weight::default(); 1 << WEIGHT_BITS] }
+        Wide { weights: vec![0.0; 1 << WEIGHT_BITS], squares: vec![0.0; 1 << WEIGHT_BITS] }
     }
 
     pub const fn bytes() -> usize {
-        size_of::<Weight>() << WEIGHT_BITS
+        (2 * size_of::<f32>()) << WEIGHT_BITS
     }
 
     /// Where a feature's weight is.
@@ -43,7 +38,7 @@ impl Wide {
 
     /// The probability of a candidate with these features.
     pub fn probability(&self, features: &Features) -> f32 {
-        let sum: f32 = features.weights().iter().map(|at| self.weights[*at as usize].value).sum();
+        let sum: f32 = features.weights().iter().map(|at| self.weights[*at as usize]).sum();
         logistic(sum)
     }
 
@@ -52,9 +47,10 @@ impl Wide {
         let error = (self.probability(features) - outcome) * times;
         for at in features.weights() {
             let weight = &mut self.weights[*at as usize];
-            let gradient = error + L2 * weight.value;
-            weight.squares += gradient * gradient;
-            weight.value -= LEARNING_RATE * gradient / (weight.squares.sqrt() + DAMPING);
+            let squares = &mut self.squares[*at as usize];
+            let gradient = error + L2 * *weight;
+            *squares += gradient * gradient;
+            *weight -= LEARNING_RATE * gradient / (squares.sqrt() + DAMPING);
         }
     }
 }
@@ -82,6 +78,18 @@ impl Rate {
 /// How often candidates of a kind came, with fading memory.
 pub(super) struct Rates {
     rates: Vec<Rate>,
+    /// The step of the log-odds of each share, in [`SHARES`] parts.
+    steps: [u8; SHARES + 1],
+}
+
+/// Parts that a share is rounded to before its log-odds are looked up.
+const SHARES: usize = 256;
+
+/// Log-odds in 15 steps.
+fn odds_step(part: usize) -> u8 {
+    let share = part as f32 / SHARES as f32;
+    let odds = (share / (1.0 - share).max(0.01)).ln() * 1.5 + 6.0;
+    u8::try_from(floor(odds.clamp(0.0, 14.0))).expect("at most 14")
 }
 
 impl Rates {
@@ -89,7 +97,10 @@ impl Rates {
     pub const CLASSES: u64 = 76;
 
     pub fn new() -> Rates {
-        Rates { rates: vec![Rate::default(); 1 << RATE_BITS] }
+        Rates {
+            rates: vec![Rate::default(); 1 << RATE_BITS],
+            steps: std::array::from_fn(odds_step),
+        }
     }
 
     pub const fn bytes() -> usize {
@@ -108,10 +119,10 @@ impl Rates {
         if tried < 0.5 {
             return 0;
         }
-        let came = (came + 0.3) / (tried + 1.0);
-        let odds = (came / (1.0 - came).max(0.01)).ln() * 1.5 + 6.0;
+        let share = (came + 0.3) / (tried + 1.0);
+        let step = self.steps[usize::from(floor(share * SHARES as f32))];
         let certainty = log2(floor(tried).into()).min(4);
-        1 + u64::from(floor(odds.clamp(0.0, 14.0))) * 5 + certainty
+        1 + u64::from(step) * 5 + certainty
     }
 
     pub fn learn(&mut self, places: &[u32; RATES], outcome: f32) {
@@ -141,7 +152,7 @@ mod tests {
             wide.learn(&bad, 0.0, 4.0);
         }
         assert!(wide.probability(&good) > 0.9 && wide.probability(&bad) < 0.05);
-        assert!(wide.weights.iter().all(|weight| weight.value.is_finite()));
+        assert!(wide.weights.iter().all(|weight| weight.is_finite()));
     }
 
     #[test]
