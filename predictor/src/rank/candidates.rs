@@ -6,7 +6,7 @@ use super::key::Key;
 use super::walks::Walk;
 
 /// Most candidates of one crossing.
-pub(super) const MAX_CANDIDATES: usize = 24;
+pub(super) const MAX_CANDIDATES: usize = 12;
 /// Crossings after an earlier visit that are proposed again.
 const REPLAY: u64 = 8;
 /// Crossings compared to tell a replay, and how far before the visit they may lie.
@@ -73,16 +73,6 @@ impl Candidates {
     ) {
         self.len = 0;
         let mut pool = Pool { list: self, trigger: key, resident };
-        for (delta, source) in
-            [(1, Source::Ahead), (-1, Source::Behind), (2, Source::Ahead), (-2, Source::Behind)]
-        {
-            pool.step(delta, source);
-        }
-        pool.step(3, Source::Ahead);
-        pool.step(4, Source::Ahead);
-        if walk.run >= 1 && walk.delta != 0 {
-            (1..=4).for_each(|n| pool.step(walk.delta.saturating_mul(n), Source::Stride));
-        }
         if let Some(before) = before {
             for (key, share) in before.next.shares() {
                 pool.add(key, Source::Next, |candidate| candidate.next = share);
@@ -96,14 +86,24 @@ impl Candidates {
                 pool.add(key, Source::Pair, |candidate| candidate.pair = share);
             }
         }
+        let visits = before.map(|fragment| fragment.visits).into_iter().flatten();
+        for (visit, source) in visits.zip([Source::Replay, Source::OlderReplay]) {
+            pool.replay(visit, source, history);
+        }
+        for (delta, source) in
+            [(1, Source::Ahead), (-1, Source::Behind), (2, Source::Ahead), (-2, Source::Behind)]
+        {
+            pool.step(delta, source);
+        }
+        pool.step(3, Source::Ahead);
+        pool.step(4, Source::Ahead);
+        if walk.run >= 1 && walk.delta != 0 {
+            (1..=4).for_each(|n| pool.step(walk.delta.saturating_mul(n), Source::Stride));
+        }
         for voter in (1..8).filter_map(|back| history.find(history.recent(back)?)) {
             for (key, share) in voter.near.shares() {
                 pool.add(key, Source::Vote, |candidate| candidate.votes += share);
             }
-        }
-        let visits = before.map(|fragment| fragment.visits).into_iter().flatten();
-        for (visit, source) in visits.zip([Source::Replay, Source::OlderReplay]) {
-            pool.replay(visit, source, history);
         }
     }
 }
