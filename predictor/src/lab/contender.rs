@@ -32,6 +32,7 @@ impl Contender {
         match self {
             Self::Classic(Kind::Amp) => Predictions::CAPACITY,
             Self::Classic(Kind::Leap) => 8,
+            Self::Learned => Predictions::CAPACITY,
             _ => 4,
         }
     }

@@ -98,7 +98,9 @@ impl Candidates {
         pool.step(3, Source::Ahead);
         pool.step(4, Source::Ahead);
         if walk.run >= 1 && walk.delta != 0 {
-            (1..=4).for_each(|n| pool.step(walk.delta.saturating_mul(n), Source::Stride));
+            let ahead = walk.steps_ahead();
+            let steps = (ahead..ahead + 4).map(|n| walk.delta.saturating_mul(n));
+            steps.for_each(|delta| pool.step(delta, Source::Stride));
         }
         for voter in (1..8).filter_map(|back| history.find(history.recent(back)?)) {
             for (key, share) in voter.near.shares() {

@@ -216,12 +216,16 @@ fn delta_bin(delta: i64) -> u64 {
     200 + log2(delta.unsigned_abs()) * 2 + u64::from(delta < 0)
 }
 
-/// Which step of the walk a delta is, up to 8; 0 if none.
+/// Which step of the walk a delta is: up to 8 exactly, then by logarithm; 0 if none.
 fn steps(delta: i64, stride: i64) -> u64 {
     if stride == 0 || delta.checked_rem(stride) != Some(0) {
         return 0;
     }
-    u64::try_from(delta / stride).map_or(0, |steps| steps.min(8))
+    match u64::try_from(delta / stride) {
+        Ok(few @ ..=8) => few,
+        Ok(steps) => (5 + log2(steps)).min(15),
+        Err(_) => 0,
+    }
 }
 
 /// 0 for none, else 1 to 11.
@@ -239,7 +243,10 @@ mod tests {
         assert_eq!((delta_bin(-17), delta_bin(i64::MAX)), (211, 326));
         assert!(delta_bin(-(1 << 41)) < 512);
         assert_eq!([0.0, 0.01, 0.55, 1.0, 9.0].map(tenths), [0, 1, 6, 11, 11]);
-        assert_eq!([(6, 3), (-6, 3), (7, 3), (6, 0)].map(|(d, s)| steps(d, s)), [2, 0, 0, 0]);
+        assert_eq!(
+            [(6, 3), (-6, 3), (7, 3), (6, 0), (64, 1)].map(|(d, s)| steps(d, s)),
+            [2, 0, 0, 0, 12]
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The learned ranker: cheap proposers say what may come, learning says which of it will.
 //!
 //! At each crossing of a client ([`Ranker::touch`]) the proposers ([`candidates`]) pool
-//! fragments that are not resident: neighbours, the walk's stride, what followed the
+//! fragments that are not resident: neighbours, the walk's strides, what followed the
 //! fragment or the last two before, what was near it in time, what the last eight vote for,
 //! and what came after it the last two times. A logistic model over hashed one-hot features
 //! ([`features`], [`wide`]) gives each the probability that it is touched within the

@@ -5,6 +5,10 @@ use super::key::Key;
 
 /// Walks followed at once.
 const WALKS: usize = 32;
+/// Time that a fetch from the cold tier takes: a seek.
+const LEAD_NS: u64 = 8_000_000;
+/// Most steps that a walk is looked ahead of.
+const MOST_AHEAD: u64 = 60;
 /// Farthest step that still continues a walk.
 const REACH: u64 = 64;
 
@@ -41,6 +45,14 @@ impl Walk {
     /// One that has stepped by `delta` once.
     pub fn stepped(delta: i64) -> Walk {
         Walk { delta, run: 1, ..Walk::default() }
+    }
+}
+
+impl Walk {
+    /// The first step that a fetch begun now is in time for.
+    pub fn steps_ahead(&self) -> i64 {
+        let steps = LEAD_NS.checked_div(self.interval_ns).unwrap_or(0);
+        1 + i64::try_from(steps.min(MOST_AHEAD)).expect("few")
     }
 }
 
@@ -144,6 +156,12 @@ mod tests {
         assert_eq!(left, Left { contiguous: true, dwell_bytes: 1 << 20, requests: 1 });
         let (walk, left) = walks.cross(&part(1006), 8);
         assert_eq!((walk.delta, walk.run, left.contiguous), (2, 3, false));
+    }
+
+    #[test]
+    fn fast_walks_are_looked_further_ahead_of() {
+        let ahead = |interval_ns| Walk { interval_ns, ..Walk::default() }.steps_ahead();
+        assert_eq!([0, 1_000_000_000, 8_000_000, 1_000_000, 1].map(ahead), [1, 1, 2, 9, 61]);
     }
 
     #[test]
