@@ -55,14 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn read(fragment: u64, millisecond: u64) -> Access {
     let time_ns = (millisecond + 1) * 1_000_000;
-    Access {
-        time_ns,
-        volume: 0,
-        write: false,
-        fragment,
-        last_fragment: fragment,
-        ..Access::default()
-    }
+    Access { time_ns, fragment, last_fragment: fragment, ..Access::default() }
 }
 
 /// Nanoseconds and proposals of one call over a pattern of fragments.

@@ -54,6 +54,17 @@ struct Stream {
     interval_ns: u64,
 }
 
+/// How a stream moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Its last step; 0 before the first.
+    pub delta: i64,
+    /// Equal steps in a row.
+    pub run: u32,
+    /// Smoothed time between steps; `None` while unknown.
+    pub interval_ns: Option<u64>,
+}
+
 /// The table of one client's streams.
 #[derive(Clone, Debug)]
 pub struct Streams {
@@ -75,11 +86,12 @@ impl Streams {
         Self { table: [Stream::default(); STREAMS], recent: 0, clock: 0 }
     }
 
-    /// Follows one access; calls `emit` once for each crossing it causes.
+    /// Follows one access; calls `emit` once for each crossing it causes. Returns the slot of
+    /// the stream it belongs to.
     ///
     /// # Panics
     /// If `access.last_fragment` is below `access.fragment`.
-    pub fn observe(&mut self, access: &Access, mut emit: impl FnMut(&Crossing)) {
+    pub fn observe(&mut self, access: &Access, mut emit: impl FnMut(&Crossing)) -> usize {
         assert!(access.fragment <= access.last_fragment, "an access ends where it starts or later");
         self.clock += 1;
         let end = access.last_fragment.min(access.fragment.saturating_add(MAX_WALK - 1));
@@ -99,6 +111,13 @@ impl Streams {
             emit(&crossing);
         }
         self.recent = slot;
+        slot
+    }
+
+    /// How the stream in a slot moves.
+    pub fn pace(&self, slot: usize) -> Pace {
+        let Stream { delta, run, interval_ns, .. } = self.table[slot];
+        Pace { delta, run, interval_ns: known(interval_ns) }
     }
 
     /// The slot that the fragment continues, or the one to give to a new stream.
@@ -133,6 +152,11 @@ impl Streams {
     }
 }
 
+/// An interval, which is 0 while unknown.
+fn known(interval_ns: u64) -> Option<u64> {
+    (interval_ns > 0).then_some(interval_ns)
+}
+
 /// The step between two fragments, if it is within [`REACH`].
 fn step(from: u64, to: u64) -> Option<i64> {
     let distance = i64::try_from(from.abs_diff(to)).ok().filter(|d| d.unsigned_abs() <= REACH)?;
@@ -163,7 +187,7 @@ fn cross(stream: &mut Stream, access: &Access, fragment: u64, fresh: bool) -> Cr
         fragment,
         delta: stream.delta,
         run: stream.run,
-        interval_ns: (stream.interval_ns > 0).then_some(stream.interval_ns),
+        interval_ns: known(stream.interval_ns),
         write: access.write,
         last: false,
     }
@@ -174,14 +198,7 @@ mod tests {
     use super::*;
 
     fn read(fragment: u64) -> Access {
-        Access {
-            time_ns: 0,
-            volume: 0,
-            write: false,
-            fragment,
-            last_fragment: fragment,
-            ..Access::default()
-        }
+        Access { fragment, last_fragment: fragment, ..Access::default() }
     }
 
     fn crossings(streams: &mut Streams, access: &Access) -> Vec<Crossing> {

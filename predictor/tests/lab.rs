@@ -34,14 +34,7 @@ fn a_sequential_scan_is_foreseen() {
         .map(|i| {
             let fragment = i / 4;
             let time_ns = (i + 1) * 10_000_000;
-            Access {
-                time_ns,
-                volume: 0,
-                write: false,
-                fragment,
-                last_fragment: fragment,
-                ..Access::default()
-            }
+            Access { time_ns, fragment, last_fragment: fragment, ..Access::default() }
         })
         .collect();
     assert_eq!(footprint(&scan), 1500);

@@ -11,14 +11,7 @@ const CYCLE: [i64; 4] = [3, 5, -2, 7];
 const MILLISECOND: u64 = 1_000_000;
 
 fn read(fragment: u64, time_ns: u64) -> Access {
-    Access {
-        time_ns,
-        volume: 0,
-        write: false,
-        fragment,
-        last_fragment: fragment,
-        ..Access::default()
-    }
+    Access { time_ns, fragment, last_fragment: fragment, ..Access::default() }
 }
 
 /// A walk along [`CYCLE`] from `start`, one step each `gap_ns`.

@@ -2,7 +2,7 @@
 //!
 //! Each is a [`Rule`] at fragment granularity, in a module that names its source
 //! and what it leaves out. They are baselines: exact rather than fast, and not on
-//! the data path of a core, where [`crate::prefetch`] stands.
+//! the data path of a core, where [`crate::prefetch`] stands; readahead is there, too.
 //!
 //! Invariants: a rule is deterministic and all its tables are bounded; it proposes
 //! only on the last fragment of a read, as a request is fetched whole; writes are
@@ -19,10 +19,8 @@ mod leap;
 mod markov;
 mod mithril;
 mod next;
-mod readahead;
 mod request;
 mod sarc;
-mod sarc_cache;
 mod stride;
 
 use std::fmt;
@@ -31,7 +29,6 @@ use std::str::FromStr;
 
 use crate::ledger::Lru;
 use crate::prefetch::{Prediction, Predictions, Settings};
-pub use sarc_cache::{Entry, SarcCache};
 
 /// A fragment: its volume and its number in it.
 type Key = (u32, u64);
@@ -87,8 +84,6 @@ pub enum Kind {
     Next2,
     /// The next four fragments.
     Next4,
-    /// Sequential streams, a doubling window and its marker.
-    Readahead,
     /// Streams with two equal deltas.
     Stride,
     /// What followed a fragment before.
@@ -109,11 +104,10 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of reports.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 11] = [
         Self::Next1,
         Self::Next2,
         Self::Next4,
-        Self::Readahead,
         Self::Stride,
         Self::Markov1,
         Self::Markov2,
@@ -129,7 +123,6 @@ impl Kind {
             Self::Next1 => "next-1",
             Self::Next2 => "next-2",
             Self::Next4 => "next-4",
-            Self::Readahead => "readahead",
             Self::Stride => "stride",
             Self::Markov1 => "markov-1",
             Self::Markov2 => "markov-2",
@@ -173,7 +166,6 @@ pub fn build(kind: Kind, settings: &Settings) -> Box<dyn Rule> {
         Kind::Next1 => Box::new(next::Next::new(1)),
         Kind::Next2 => Box::new(next::Next::new(2)),
         Kind::Next4 => Box::new(next::Next::new(4)),
-        Kind::Readahead => Box::new(readahead::Readahead::new(settings)),
         Kind::Stride => Box::new(stride::Stride::new(settings)),
         Kind::Markov1 => Box::new(markov::Markov::new(markov::Order::One, settings)),
         Kind::Markov2 => Box::new(markov::Markov::new(markov::Order::Two, settings)),

@@ -12,7 +12,7 @@
 //! A rule does not see the cache: "present" means among the [`TRACKS`] touched last,
 //! and a counter starts over when its track misses. The threshold and the place of
 //! the trigger are parameters in the paper. The lists SEQ and RANDOM are the cache's
-//! side, which is [`super::SarcCache`]; under another tier this is a fixed
+//! side and not modelled; under the laboratory's LRU tier this is a fixed
 //! asynchronous readahead and no more.
 #![forbid(unsafe_code)]
 

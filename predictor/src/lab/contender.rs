@@ -12,6 +12,8 @@ use crate::prefetch::Predictions;
 pub enum Contender {
     /// Nothing is staged ahead.
     None,
+    /// The classic readahead, as a core runs it.
+    Readahead,
     /// A classic rule.
     Classic(Kind),
     /// The LSTM over deltas alone.
@@ -24,15 +26,14 @@ impl Contender {
     /// All, in the order of reports.
     pub fn all() -> impl Iterator<Item = Contender> {
         let classic = Kind::ALL.into_iter().map(Self::Classic);
-        [Self::None].into_iter().chain(classic).chain([Self::Lstm, Self::Learned])
+        [Self::None, Self::Readahead].into_iter().chain(classic).chain([Self::Lstm, Self::Learned])
     }
 
     /// Proposals for one request that it is made for.
     pub fn width(self) -> usize {
         match self {
-            Self::Classic(Kind::Amp) => Predictions::CAPACITY,
+            Self::Classic(Kind::Amp) | Self::Learned => Predictions::CAPACITY,
             Self::Classic(Kind::Leap) => 8,
-            Self::Learned => Predictions::CAPACITY,
             _ => 4,
         }
     }
@@ -42,6 +43,7 @@ impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.pad("none"),
+            Self::Readahead => f.pad("readahead"),
             Self::Classic(kind) => kind.fmt(f),
             Self::Lstm => f.pad("lstm"),
             Self::Learned => f.pad("learned"),

@@ -17,7 +17,8 @@ const RESIDENCY_SHARE: usize = 4;
 pub(super) enum Player {
     None,
     Classic(Box<dyn Rule>),
-    Lstm(Box<(Prefetcher, Trainer)>),
+    /// One of a core, with what trains it.
+    Core(Box<(Prefetcher, Option<Trainer>)>),
     Learned(Box<(Ranker, Budget)>),
 }
 
@@ -28,13 +29,16 @@ impl Player {
         Ok(match setup.contender {
             Contender::None => Player::None,
             Contender::Classic(kind) => Player::Classic(classic::build(kind, &settings)),
-            Contender::Lstm => Player::Lstm(Box::new((
+            Contender::Readahead => {
+                Player::Core(Box::new((Prefetcher::new(PrefetchKind::Readahead, settings)?, None)))
+            }
+            Contender::Lstm => Player::Core(Box::new((
                 Prefetcher::new(PrefetchKind::Lstm, settings)?,
-                Trainer::new(settings, setup.seed)?,
+                Some(Trainer::new(settings, setup.seed)?),
             ))),
             Contender::Learned => {
                 let residency = setup.tier_fragments / RESIDENCY_SHARE;
-                let ranker = Ranker::new(settings.fragment_shift, residency as u64);
+                let ranker = Ranker::new(&settings, residency as u64);
                 let budget = Budget::new(setup.tier_fragments, setup.extra_share);
                 Player::Learned(Box::new((ranker, budget)))
             }
@@ -53,7 +57,7 @@ impl Player {
         match self {
             Player::None => {}
             Player::Classic(rule) => rule.touch(touch, out),
-            Player::Lstm(player) => {
+            Player::Core(player) => {
                 if touch.last {
                     player.0.observe(&Access { write: touch.write, ..*access }, out);
                 }
@@ -89,7 +93,7 @@ impl Player {
     pub fn outcome(&mut self, (volume, fragment): (u32, u64), outcome: Outcome) {
         match self {
             Player::None | Player::Learned(_) => {}
-            Player::Lstm(player) => player.0.feedback(outcome),
+            Player::Core(player) => player.0.feedback(outcome),
             Player::Classic(rule) => match outcome {
                 Outcome::Hit => rule.used(volume, fragment, false),
                 Outcome::Late => rule.used(volume, fragment, true),
@@ -105,8 +109,8 @@ impl Player {
         slice: &[Access],
         budget: lstm::Budget,
     ) -> Result<Option<bool>, LabError> {
-        let Player::Lstm(player) = self else { return Ok(None) };
-        let (prefetcher, trainer) = &mut **player;
+        let Player::Core(player) = self else { return Ok(None) };
+        let (prefetcher, Some(trainer)) = &mut **player else { return Ok(None) };
         trainer.push(slice);
         let report = trainer.train(budget)?;
         let won = report.weights.is_some();

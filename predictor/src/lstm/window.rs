@@ -182,14 +182,7 @@ mod tests {
     use super::*;
 
     fn read(fragment: u64) -> Access {
-        Access {
-            time_ns: 0,
-            volume: 0,
-            write: false,
-            fragment,
-            last_fragment: fragment,
-            ..Access::default()
-        }
+        Access { fragment, last_fragment: fragment, ..Access::default() }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The exact account of what staging costs, and the probability it must have.
 //!
 //! The extra traffic is what was fetched, on demand or ahead, beyond the misses of a ghost
-//! of the tier without staging; it includes what staging drove out. It never exceeds the
-//! share of the ghost's misses that is allowed. The threshold falls slowly while there is
+//! of the tier without staging; it includes what staging drove out. Nothing is staged while
+//! it reaches the share of the ghost's misses that is allowed. The threshold falls slowly while there is
 //! room and rises fast when there is none, so that room remains for the surest candidates.
 #![forbid(unsafe_code)]
 
@@ -74,11 +74,6 @@ impl Budget {
     /// The probability that a candidate must have now.
     pub fn threshold(&self) -> f32 {
         self.threshold
-    }
-
-    /// The misses of the same tier without staging.
-    pub fn ghost_misses(&self) -> u64 {
-        self.ghost.misses
     }
 }
 

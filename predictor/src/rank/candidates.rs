@@ -3,7 +3,8 @@
 
 use super::history::{Fragment, History};
 use super::key::Key;
-use super::walks::Walk;
+use super::walks::steps_ahead;
+use crate::stream::Pace;
 
 /// Most candidates of one crossing.
 pub(super) const MAX_CANDIDATES: usize = 12;
@@ -62,11 +63,13 @@ impl Candidates {
     }
 
     /// Pools what may follow a crossing to `key`; `before` is what was known of it, and the
-    /// crossing is the newest of the log. What is `resident` is left out.
+    /// crossing is the newest of the log; a fetch takes `lead_ns`. What is `resident` is left
+    /// out.
     pub fn propose(
         &mut self,
         key: Key,
-        walk: &Walk,
+        pace: &Pace,
+        lead_ns: u64,
         before: Option<&Fragment>,
         history: &History,
         resident: &impl Fn(Key) -> bool,
@@ -97,9 +100,9 @@ impl Candidates {
         }
         pool.step(3, Source::Ahead);
         pool.step(4, Source::Ahead);
-        if walk.run >= 1 && walk.delta != 0 {
-            let ahead = walk.steps_ahead();
-            let steps = (ahead..ahead + 4).map(|n| walk.delta.saturating_mul(n));
+        if pace.delta != 0 {
+            let ahead = steps_ahead(pace, lead_ns);
+            let steps = (ahead..ahead + 4).map(|n| pace.delta.saturating_mul(n));
             steps.for_each(|delta| pool.step(delta, Source::Stride));
         }
         for voter in (1..8).filter_map(|back| history.find(history.recent(back)?)) {
@@ -175,7 +178,7 @@ mod tests {
     }
 
     /// The pool after the crossings, nothing being resident but 11.
-    fn pool(crossings: &[u64], walk: &Walk) -> Vec<Candidate> {
+    fn pool(crossings: &[u64], pace: &Pace) -> Vec<Candidate> {
         let mut history = History::new();
         let mut before = None;
         for fragment in crossings {
@@ -186,7 +189,7 @@ mod tests {
         let mut candidates = Candidates::new();
         let trigger = key(*crossings.last().unwrap());
         let resident = |k: Key| k == key(11);
-        candidates.propose(trigger, walk, before.as_ref(), &history, &resident);
+        candidates.propose(trigger, pace, 0, before.as_ref(), &history, &resident);
         candidates.as_slice().to_vec()
     }
 
@@ -196,14 +199,14 @@ mod tests {
 
     #[test]
     fn neighbours_and_strides_are_proposed_but_not_what_is_resident() {
-        let pooled = pool(&[10], &Walk::stepped(5));
+        let pooled = pool(&[10], &Pace { delta: 5, run: 1, interval_ns: None });
         assert_eq!(fragments(&pooled), [9, 12, 8, 13, 14, 15, 20, 25, 30]);
-        assert_eq!(fragments(&pool(&[1], &Walk::default())), [2, 0, 3, 4, 5]);
+        assert_eq!(fragments(&pool(&[1], &Pace::default())), [2, 0, 3, 4, 5]);
     }
 
     #[test]
     fn what_came_before_comes_again() {
-        let pooled = pool(&[100, 200, 300, 400, 100], &Walk::default());
+        let pooled = pool(&[100, 200, 300, 400, 100], &Pace::default());
         let find = |fragment| pooled.iter().find(|c| c.key == key(fragment)).unwrap();
         assert!((find(200).next - 1.0).abs() < 1e-6);
         assert_eq!((find(200).replay, find(200).replay_at), (1, 1));
@@ -214,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_replay_is_told_by_what_preceded_it() {
-        let pooled = pool(&[50, 60, 100, 200, 1300, 1400, 1500, 50, 60, 100], &Walk::default());
+        let pooled = pool(&[50, 60, 100, 200, 1300, 1400, 1500, 50, 60, 100], &Pace::default());
         let again = pooled.iter().find(|c| c.key == key(200)).unwrap();
         assert_eq!((again.replay, again.replay_at), (3, 1), "50 and 60 came before, too");
         assert!(again.pair > 0.99);
@@ -223,6 +226,6 @@ mod tests {
     #[test]
     fn the_pool_is_bounded() {
         let many: Vec<u64> = (0..400).map(|n| (n % 40) * 100).collect();
-        assert!(pool(&many, &Walk::default()).len() <= MAX_CANDIDATES);
+        assert!(pool(&many, &Pace::default()).len() <= MAX_CANDIDATES);
     }
 }

@@ -17,8 +17,10 @@
 use super::candidates::Candidate;
 use super::history::{Fragment, History};
 use super::key::{Key, floor, log2, mix};
-use super::walks::{Left, Part, Walk};
+use super::walks::Left;
 use super::wide::{Rates, Wide};
+use crate::Access;
+use crate::stream::Pace;
 
 /// Most features of a candidate.
 const MAX_FEATURES: usize = 36;
@@ -55,11 +57,12 @@ impl Features {
 
 /// What is the same for all candidates of a crossing.
 pub(super) struct Trigger<'a> {
-    pub part: Part,
-    pub write: bool,
+    pub access: &'a Access,
+    /// The fragment come to.
+    pub key: Key,
     /// log2 of the fragment's bytes.
     pub fragment_shift: u8,
-    pub walk: Walk,
+    pub pace: Pace,
     pub left: Left,
     /// What was known of the fragment before this crossing.
     pub before: Option<&'a Fragment>,
@@ -77,12 +80,12 @@ impl Trigger<'_> {
         resident: &impl Fn(Key) -> bool,
     ) -> Features {
         let mut features = Features::default();
-        let delta = candidate.key.delta(self.part.key);
+        let delta = candidate.key.delta(self.key);
         let view = View {
             delta: delta.map_or(199, delta_bin),
             sources: u64::from(candidate.sources),
-            run: self.walk.run.min(8),
-            steps: delta.map_or(0, |delta| steps(delta, self.walk.delta)),
+            run: u64::from(self.pace.run).min(8),
+            steps: delta.map_or(0, |delta| steps(delta, self.pace.delta)),
         };
         self.position(&mut features, &view, candidate, history, resident);
         self.past(&mut features, &view, candidate, history);
@@ -104,7 +107,7 @@ impl Trigger<'_> {
         let below = below.map_or(31, |fragment| log2(history.now - fragment.last).min(20));
         let here = |delta| u64::from(neighbour(delta).is_some_and(resident));
         let around = here(1) | here(-1) << 1 | here(-2) << 2 | here(-3) << 3;
-        let pace = log2(self.walk.interval_ns / 1000);
+        let pace = log2(self.pace.interval_ns.unwrap_or(0) / 1000);
         features.put(0, 0);
         features.put(1, view.sources);
         features.put(2, view.delta);
@@ -148,7 +151,7 @@ impl Trigger<'_> {
     fn request(&self, features: &mut Features, view: &View) {
         let arrival = self.arrival();
         let dwelt = self.dwelt();
-        let write = u64::from(self.write);
+        let write = u64::from(self.access.write);
         features.put(17, (arrival * 16 + dwelt) * 512 + view.delta);
         features.put(18, (arrival * 8 + self.entry()) * 512 + view.delta);
         features.put(19, (log2(self.left.requests).min(7) * 16 + dwelt) * 512 + view.delta);
@@ -160,7 +163,7 @@ impl Trigger<'_> {
     }
 
     fn rates(&self, features: &mut Features, view: &View, candidate: &Candidate, rates: &Rates) {
-        let (trigger, key) = (self.part.key.get(), candidate.key.get());
+        let (trigger, key) = (self.key.get(), candidate.key.get());
         let manner = ((self.arrival() * 16 + self.dwelt()) * 16 + view.run) * 512 + view.delta;
         features.rates = [
             Rates::place(0, mix(trigger, key)),
@@ -183,8 +186,8 @@ impl Trigger<'_> {
 
     /// Whether the request goes on where the last one ended, and began in a fragment below.
     fn arrival(&self) -> u64 {
-        let start = self.part.key.fragment() << self.fragment_shift;
-        u64::from(self.left.contiguous) + 2 * u64::from(self.part.offset_bytes < start)
+        let start = self.key.fragment() << self.fragment_shift;
+        u64::from(self.left.contiguous) + 2 * u64::from(self.access.offset_bytes < start)
     }
 
     /// Eighths of the fragment left that were asked for.
@@ -194,8 +197,8 @@ impl Trigger<'_> {
 
     /// The eighth of the fragment in which the request begins.
     fn entry(&self) -> u64 {
-        let start = self.part.key.fragment() << self.fragment_shift;
-        (self.part.offset_bytes.saturating_sub(start).saturating_mul(8) >> self.fragment_shift)
+        let start = self.key.fragment() << self.fragment_shift;
+        (self.access.offset_bytes.saturating_sub(start).saturating_mul(8) >> self.fragment_shift)
             .min(7)
     }
 }
@@ -255,10 +258,10 @@ mod tests {
         let key = Key::new(0, 5).unwrap();
         history.record(key, false);
         let trigger = Trigger {
-            part: Part { key, time_ns: 1, offset_bytes: 5 << 20, size_bytes: 4096 },
-            write: false,
+            access: &Access { offset_bytes: 5 << 20, size_bytes: 4096, ..Access::default() },
+            key,
             fragment_shift: 20,
-            walk: Walk::default(),
+            pace: Pace::default(),
             left: Left::default(),
             before: None,
             jump: 0,

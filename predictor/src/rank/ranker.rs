@@ -6,9 +6,10 @@ use super::features::Trigger;
 use super::history::History;
 use super::key::Key;
 use super::samples::Samples;
-use super::walks::{Part, Walks};
+use super::walks::Walks;
 use super::wide::{Rates, Wide};
 use crate::Access;
+use crate::prefetch::Settings;
 
 /// Of the candidates that did not come, one in so many is learned from, with that weight.
 const SPARSE: u32 = 4;
@@ -29,6 +30,8 @@ pub struct Ranked {
 /// The learned prefetcher of one client.
 pub struct Ranker {
     fragment_shift: u8,
+    /// Time that staging takes.
+    lead_ns: u64,
     residency: u64,
     history: History,
     walks: Walks,
@@ -41,11 +44,12 @@ pub struct Ranker {
 }
 
 impl Ranker {
-    /// A ranker that has seen nothing, for fragments of `1 << fragment_shift` bytes.
+    /// A ranker that has seen nothing; of the settings it heeds the fragment's size.
     /// `residency` is how many crossings a staged fragment stays without being touched.
-    pub fn new(fragment_shift: u8, residency: u64) -> Ranker {
+    pub fn new(settings: &Settings, residency: u64) -> Ranker {
         Ranker {
-            fragment_shift,
+            fragment_shift: settings.fragment_shift,
+            lead_ns: settings.lead_ns(),
             residency: residency.max(LEAST_RESIDENCY),
             history: History::new(),
             walks: Walks::new(),
@@ -63,11 +67,6 @@ impl Ranker {
         History::bytes() + Samples::bytes() + Wide::bytes() + Rates::bytes()
     }
 
-    /// Crossings seen.
-    pub fn crossings(&self) -> u64 {
-        self.history.now
-    }
-
     /// A request touches one of its fragments; requests come in order, and so do their
     /// fragments. `None` if that is no crossing, else the candidates, likeliest first;
     /// fragments that are `resident` are no candidates.
@@ -78,28 +77,22 @@ impl Ranker {
         resident: impl Fn(u32, u64) -> bool,
     ) -> Option<&[Ranked]> {
         let key = Key::new(access.volume, fragment)?;
-        let part = Part {
-            key,
-            time_ns: access.time_ns,
-            offset_bytes: access.offset_bytes,
-            size_bytes: access.size_bytes,
-        };
         let previous = self.history.recent(0);
         if previous == Some(key) {
-            self.walks.dwell(&part);
+            self.walks.dwell(access);
             return None;
         }
         self.settle(key);
-        let (walk, left) = self.walks.cross(&part, self.history.now + 1);
+        let (pace, left) = self.walks.cross(access, fragment);
         self.history.follow(key);
         let before = self.history.find(key).copied();
         self.history.record(key, access.write);
         let jump = previous.and_then(|previous| key.delta(previous)).unwrap_or(0);
         let trigger = Trigger {
-            part,
-            write: access.write,
+            access,
+            key,
             fragment_shift: self.fragment_shift,
-            walk,
+            pace,
             left,
             before: before.as_ref(),
             jump,
@@ -108,9 +101,9 @@ impl Ranker {
     }
 
     fn rank(&mut self, trigger: &Trigger<'_>, resident: impl Fn(Key) -> bool) -> &[Ranked] {
-        let Ranker { history, candidates, samples, wide, rates, ranked, .. } = self;
-        let (key, walk) = (trigger.part.key, &trigger.walk);
-        candidates.propose(key, walk, trigger.before, history, &resident);
+        let Ranker { lead_ns, history, candidates, samples, wide, rates, ranked, .. } = self;
+        let (pace, before) = (&trigger.pace, trigger.before);
+        candidates.propose(trigger.key, pace, *lead_ns, before, history, &resident);
         let found = candidates.as_slice();
         for (candidate, ranked) in found.iter().zip(ranked.iter_mut()) {
             let features = trigger.features(candidate, history, rates, &resident);
@@ -180,16 +173,15 @@ mod tests {
 
     #[test]
     fn only_crossings_are_ranked() {
-        let mut ranker = Ranker::new(20, 64);
+        let mut ranker = Ranker::new(&Settings::default(), 64);
         assert!(ranker.touch(&read(5), 5, |_, _| false).is_some());
         assert!(ranker.touch(&read(5), 5, |_, _| false).is_none());
         assert!(ranker.touch(&read(1 << 40), 1 << 40, |_, _| false).is_none(), "beyond all keys");
-        assert_eq!(ranker.crossings(), 1);
     }
 
     #[test]
     fn a_scan_and_a_loop_are_learned() {
-        let mut ranker = Ranker::new(20, 64);
+        let mut ranker = Ranker::new(&Settings::default(), 64);
         let scan = best(&mut ranker, 0..400);
         let last = scan.last().unwrap().unwrap();
         assert!((400..404).contains(&last.fragment) && last.probability > 0.9, "{last:?}");
@@ -201,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_never_comes_is_not_likely() {
-        let mut ranker = Ranker::new(20, 64);
+        let mut ranker = Ranker::new(&Settings::default(), 64);
         let mut state = 1u64;
         let random = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -214,8 +206,8 @@ mod tests {
 
     #[test]
     fn residents_are_no_candidates_and_equal_inputs_rank_equally() {
-        let mut one = Ranker::new(20, 64);
-        let mut other = Ranker::new(20, 64);
+        let mut one = Ranker::new(&Settings::default(), 64);
+        let mut other = Ranker::new(&Settings::default(), 64);
         for n in 0..500 {
             let fragment = n * n % 97;
             let resident = |_, fragment| fragment % 2 == 0;
