@@ -5,9 +5,11 @@
 #![allow(dead_code, reason = "each test file uses a part of the rig")]
 
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +23,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Longest wait for a server to come or go.
 const PATIENCE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(5);
+/// Bytes kept of what a program prints.
+const MOST_OUTPUT: u64 = 16 << 20;
 
 /// A pool of two sparse files.
 pub const CONFIG: &str = r#"
@@ -227,6 +231,13 @@ impl Rig {
         let program = find(program).expect("the test asked `has` first");
         limited(Command::new(program).args(arguments).current_dir(self.dir.path()))
     }
+
+    /// The same for one that may never end: after `limit` its process group is killed.
+    pub fn program_until(&self, limit: Duration, program: &str, arguments: &[&str]) -> Output {
+        let program = find(program).expect("the test asked `has` first");
+        let mut command = Command::new(program);
+        killed_after(limit, command.args(arguments).current_dir(self.dir.path()))
+    }
 }
 
 impl Drop for Rig {
@@ -241,11 +252,32 @@ impl Drop for Rig {
 
 /// Runs a command, which must end in time.
 fn limited(command: &Command) -> Output {
-    let mut timed = Command::new("timeout");
-    timed.arg(LIMIT.as_secs().to_string()).arg(command.get_program()).args(command.get_args());
-    let output = timed.current_dir(command.get_current_dir().unwrap()).output().unwrap();
-    assert!(output.status.code() != Some(124), "still running after {LIMIT:?}: {command:?}");
+    let output = killed_after(LIMIT, command);
+    assert!(output.status.signal().is_none(), "still running after {LIMIT:?}: {command:?}");
     output
+}
+
+/// Runs a command; kills its process group, `timeout` included, after `limit`.
+fn killed_after(limit: Duration, command: &Command) -> Output {
+    let mut timed = Command::new("timeout");
+    timed.args(["-s", "KILL", &limit.as_secs().to_string()]);
+    timed.arg(command.get_program()).args(command.get_args());
+    timed.current_dir(command.get_current_dir().unwrap());
+    timed.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = timed.spawn().unwrap();
+    let errors = child.stderr.take().unwrap();
+    let errors = thread::spawn(move || beginning(errors));
+    let stdout = beginning(child.stdout.take().unwrap());
+    let stderr = errors.join().unwrap();
+    Output { status: child.wait().unwrap(), stdout, stderr }
+}
+
+/// Reads to the end, but keeps no more than [`MOST_OUTPUT`]: a program may print without end.
+fn beginning(mut stream: impl Read) -> Vec<u8> {
+    let mut kept = Vec::new();
+    stream.by_ref().take(MOST_OUTPUT).read_to_end(&mut kept).unwrap();
+    io::copy(&mut stream, &mut io::sink()).unwrap();
+    kept
 }
 
 /// Kills a server that a test still waits for after [`LIMIT`], so that the test fails.
