@@ -21,6 +21,8 @@ pub struct Access {
     pub offset_bytes: u64,
     /// Length in bytes.
     pub size_bytes: u32,
+    /// log2 of the fragments' size in bytes.
+    pub fragment_shift: u8,
 }
 
 impl Access {
@@ -38,6 +40,7 @@ impl Access {
             last_fragment: last >> fragment_shift,
             offset_bytes: record.offset_bytes,
             size_bytes: record.size_bytes,
+            fragment_shift,
         }
     }
 }

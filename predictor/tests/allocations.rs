@@ -4,7 +4,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use predictor::Access;
-use predictor::prefetch::Settings;
 use predictor::rank::{Budget, Ranker};
 
 thread_local! {
@@ -31,7 +30,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn ranking_and_its_budget_do_not_allocate() {
-    let mut ranker = Ranker::new(&Settings::default(), 256);
+    let mut ranker = Ranker::new(256, 15_000_000);
     let mut budget = Budget::new(64, 0.25);
     let before = COUNT.get();
     assert!(before > 0, "the tables are allocated, and counted");
@@ -41,7 +40,7 @@ fn ranking_and_its_budget_do_not_allocate() {
         let offset_bytes = fragment << 20;
         let access = Access { time_ns: n, offset_bytes, size_bytes: 4096, ..Access::default() };
         budget.demand(0, fragment, true);
-        let Some(ranked) = ranker.touch(&access, fragment, |_, _| false) else { continue };
+        let Some(ranked) = ranker.touch(1, &access, fragment, |_, _| false) else { continue };
         admitted += ranked.iter().filter(|ranked| budget.admit(ranked.probability)).count();
         budget.crossed();
     }

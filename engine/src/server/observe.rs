@@ -146,6 +146,7 @@ impl Observer {
             last_fragment: last >> shift,
             offset_bytes: request.offset.get(),
             size_bytes: request.length,
+            fragment_shift: shift,
         };
         if self.kind == PrefetchKind::Lstm {
             // A full queue means that the trainer is behind: it learns from a sample.

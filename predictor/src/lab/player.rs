@@ -12,6 +12,8 @@ use crate::rank::{Budget, Ranker};
 /// The ranker judges its proposals by whether they come within a quarter of the crossings
 /// that it takes to fill the tier.
 const RESIDENCY_SHARE: usize = 4;
+/// A trace is of one client.
+const CLIENT: u64 = 0;
 
 /// A contender at work.
 pub(super) enum Player {
@@ -38,7 +40,7 @@ impl Player {
             ))),
             Contender::Learned => {
                 let residency = setup.tier_fragments / RESIDENCY_SHARE;
-                let ranker = Ranker::new(&settings, residency as u64);
+                let ranker = Ranker::new(residency as u64, settings.lead_ns());
                 let budget = Budget::new(setup.tier_fragments, setup.extra_share);
                 Player::Learned(Box::new((ranker, budget)))
             }
@@ -65,7 +67,9 @@ impl Player {
             Player::Learned(player) => {
                 let (ranker, budget) = &mut **player;
                 let resident = |volume, fragment| tier.contains(&(volume, fragment));
-                let Some(ranked) = ranker.touch(access, touch.fragment, resident) else { return };
+                let Some(ranked) = ranker.touch(CLIENT, access, touch.fragment, resident) else {
+                    return;
+                };
                 if touch.write || ranked.is_empty() {
                     return;
                 }

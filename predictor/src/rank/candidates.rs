@@ -1,18 +1,19 @@
 //! The pool of fragments that may come next, and who proposed them.
 #![forbid(unsafe_code)]
 
-use super::history::{Fragment, History};
-use super::key::Key;
+use super::history::{History, NEAR, Recent};
+use super::key::{Key, slot};
+use super::log::Place;
 use super::walks::steps_ahead;
 use crate::stream::Pace;
 
 /// Most candidates of one crossing.
 pub(super) const MAX_CANDIDATES: usize = 12;
 /// Crossings after an earlier visit that are proposed again.
-const REPLAY: u64 = 8;
+const REPLAY: usize = 8;
 /// Crossings compared to tell a replay, and how far before the visit they may lie.
-const REPLAY_MATCH: u64 = 6;
-const REPLAY_SLACK: u64 = 12;
+const REPLAY_MATCH: usize = 6;
+const REPLAY_SLACK: usize = 12;
 
 /// Who proposed; a bit each in [`Candidate::sources`].
 #[derive(Clone, Copy, Debug)]
@@ -51,47 +52,50 @@ pub(super) struct Candidate {
 pub(super) struct Candidates {
     items: [Candidate; MAX_CANDIDATES],
     len: usize,
+    /// A bit for the hash of each: most of those proposed once more are not among them.
+    hashes: u64,
 }
 
 impl Candidates {
     pub fn new() -> Candidates {
-        Candidates { items: [Candidate::default(); MAX_CANDIDATES], len: 0 }
+        Candidates { items: [Candidate::default(); MAX_CANDIDATES], len: 0, hashes: 0 }
     }
 
     pub fn as_slice(&self) -> &[Candidate] {
         &self.items[..self.len]
     }
 
-    /// Pools what may follow a crossing to `key`; `before` is what was known of it, and the
-    /// crossing is the newest of the log; a fetch takes `lead_ns`. What is `resident` is left
-    /// out.
+    /// Pools what may follow the client's newest crossing; `visits` are those before it to the
+    /// same fragment, and a fetch takes `lead_ns`. What is `resident` is left out.
     pub fn propose(
         &mut self,
-        key: Key,
+        recent: &Recent,
+        visits: [Option<Place>; 2],
         pace: &Pace,
         lead_ns: u64,
-        before: Option<&Fragment>,
         history: &History,
         resident: &impl Fn(Key) -> bool,
     ) {
-        self.len = 0;
+        (self.len, self.hashes) = (0, 0);
+        let Some(key) = recent.get(0) else { return };
         let mut pool = Pool { list: self, trigger: key, resident };
-        if let Some(before) = before {
-            for (key, share) in before.next.shares() {
+        if let Some(lore) = history.lore(key) {
+            for (key, share) in lore.next.shares() {
                 pool.add(key, Source::Next, |candidate| candidate.next = share);
             }
-            for (key, share) in before.near.shares() {
+            for (key, share) in lore.near.shares() {
                 pool.add(key, Source::Near, |candidate| candidate.near = share);
             }
         }
-        if let Some(previous) = history.recent(1) {
+        if let Some(previous) = recent.get(1) {
             for (key, share) in history.after(previous, key) {
                 pool.add(key, Source::Pair, |candidate| candidate.pair = share);
             }
         }
-        let visits = before.map(|fragment| fragment.visits).into_iter().flatten();
-        for (visit, source) in visits.zip([Source::Replay, Source::OlderReplay]) {
-            pool.replay(visit, source, history);
+        for (visit, source) in visits.into_iter().zip([Source::Replay, Source::OlderReplay]) {
+            if let Some(visit) = visit {
+                pool.replay(visit, source, recent, history);
+            }
         }
         for (delta, source) in
             [(1, Source::Ahead), (-1, Source::Behind), (2, Source::Ahead), (-2, Source::Behind)]
@@ -105,7 +109,7 @@ impl Candidates {
             let steps = (ahead..ahead + 4).map(|n| pace.delta.saturating_mul(n));
             steps.for_each(|delta| pool.step(delta, Source::Stride));
         }
-        for voter in (1..8).filter_map(|back| history.find(history.recent(back)?)) {
+        for voter in (1..NEAR).filter_map(|back| history.lore(recent.get(back)?)) {
             for (key, share) in voter.near.shares() {
                 pool.add(key, Source::Vote, |candidate| candidate.votes += share);
             }
@@ -130,11 +134,15 @@ impl<F: Fn(Key) -> bool> Pool<'_, F> {
     /// Adds a fragment, or what a further proposer says of it.
     fn add(&mut self, key: Key, source: Source, note: impl FnOnce(&mut Candidate)) {
         let list = &mut *self.list;
-        let place = match list.as_slice().iter().position(|candidate| candidate.key == key) {
+        let hash = 1 << slot(key.get(), 3, 6);
+        let known = (list.hashes & hash != 0)
+            .then(|| list.as_slice().iter().position(|candidate| candidate.key == key));
+        let place = match known.flatten() {
             Some(place) => place,
             None if list.len == MAX_CANDIDATES || key == self.trigger => return,
             None if (self.resident)(key) => return,
             None => {
+                list.hashes |= hash;
                 list.items[list.len] = Candidate { key, ..Candidate::default() };
                 list.len += 1;
                 list.len - 1
@@ -145,21 +153,24 @@ impl<F: Fn(Key) -> bool> Pool<'_, F> {
     }
 
     /// What came after an earlier visit, if the log still has it.
-    fn replay(&mut self, visit: u64, source: Source, history: &History) {
-        if history.logged(visit).is_none() {
-            return;
+    fn replay(&mut self, visit: Place, source: Source, recent: &Recent, history: &History) {
+        let log = &history.log;
+        let mut old = [Key::NONE; REPLAY_SLACK];
+        let mut place = visit;
+        for old in &mut old {
+            let Some(before) = log.before(place) else { break };
+            place = before;
+            *old = log.key(before).unwrap_or(Key::NONE);
         }
-        let old = |key: Key| {
-            (1..=REPLAY_SLACK).any(|n| history.logged(visit.wrapping_sub(n)) == Some(key))
-        };
-        let alike = (1..=REPLAY_MATCH).filter_map(|back| history.recent(back)).filter(|k| old(*k));
-        let replay = 1 + alike.count() as u64;
-        for n in 1..=REPLAY {
-            // The newest crossing is the trigger itself.
-            if visit + n + 1 >= history.now {
+        let newest = (1..=REPLAY_MATCH).filter_map(|back| recent.get(back));
+        let replay = 1 + newest.filter(|key| old.contains(key)).count() as u64;
+        let mut place = visit;
+        for n in 1..=REPLAY as u64 {
+            let Some(next) = log.after(place).filter(|next| Some(*next) != recent.place) else {
                 return;
-            }
-            let Some(key) = history.logged(visit + n) else { return };
+            };
+            place = next;
+            let Some(key) = log.key(place) else { return };
             self.add(key, source, |candidate| {
                 if replay > candidate.replay {
                     (candidate.replay, candidate.replay_at) = (replay, n);
@@ -180,16 +191,16 @@ mod tests {
     /// The pool after the crossings, nothing being resident but 11.
     fn pool(crossings: &[u64], pace: &Pace) -> Vec<Candidate> {
         let mut history = History::new();
-        let mut before = None;
+        let mut recent = Recent::default();
+        let mut visits = [None; 2];
         for fragment in crossings {
-            before = history.find(key(*fragment)).copied();
-            history.follow(key(*fragment));
-            history.record(key(*fragment), false);
+            let key = key(*fragment);
+            visits = history.lore(key).map(|lore| lore.visits).unwrap_or_default();
+            history.record(&mut recent, key, false);
         }
         let mut candidates = Candidates::new();
-        let trigger = key(*crossings.last().unwrap());
         let resident = |k: Key| k == key(11);
-        candidates.propose(trigger, pace, 0, before.as_ref(), &history, &resident);
+        candidates.propose(&recent, visits, pace, 0, &history, &resident);
         candidates.as_slice().to_vec()
     }
 

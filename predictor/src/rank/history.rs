@@ -1,99 +1,48 @@
 //! What is remembered of fragments: when they were touched, and what followed.
+//!
+//! What every candidate is asked for (when, how often) lies apart from what only the fragments
+//! come to are: a set of four fits into one line of the cache.
 #![forbid(unsafe_code)]
 
+use super::followers::Followers;
 use super::key::{Key, slot};
+use super::log::{Log, Place};
 
 /// log2 of the sets of the table, of [`WAYS`] fragments each.
 const SET_BITS: u32 = 14;
 const WAYS: usize = 4;
 /// log2 of the pairs whose followers are kept.
 const PAIR_BITS: u32 = 15;
-/// log2 of the crossings in the log.
-const LOG_BITS: u32 = 17;
-/// What a follower's weight keeps when another follows.
-const MEMORY: f32 = 0.98;
-/// What the weakest follower loses when a newcomer finds no room.
-const EROSION: f32 = 0.3;
-/// Place in the log of a visit that never was.
-pub(super) const NEVER: u64 = u64::MAX;
+/// Crossings of a client whose fragments learn what came near.
+pub(super) const NEAR: usize = 8;
 
-/// The fragments that came after something, with fading weights.
+/// When and how a fragment was touched.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Followers<const N: usize> {
-    keys: [Key; N],
-    weights: [f32; N],
-    /// All weight, that of followers without a place included.
-    pub total: f32,
-}
-
-impl<const N: usize> Default for Followers<N> {
-    fn default() -> Self {
-        Followers { keys: [Key::default(); N], weights: [0.0; N], total: 0.0 }
-    }
-}
-
-impl<const N: usize> Followers<N> {
-    fn count(&mut self, key: Key) {
-        self.total = self.total * MEMORY + 1.0;
-        let mut weakest = 0;
-        let mut found = None;
-        for i in 0..N {
-            self.weights[i] *= MEMORY;
-            if self.weights[i] > 0.0 && self.keys[i] == key {
-                found = Some(i);
-            }
-            if self.weights[i] < self.weights[weakest] {
-                weakest = i;
-            }
-        }
-        match found {
-            Some(i) => self.weights[i] += 1.0,
-            None if self.weights[weakest] < 1.0 => {
-                (self.keys[weakest], self.weights[weakest]) = (key, 1.0);
-            }
-            None => self.weights[weakest] -= EROSION,
-        }
-    }
-
-    /// Each follower with its share of all weight.
-    pub fn shares(&self) -> impl Iterator<Item = (Key, f32)> {
-        let total = self.total.max(f32::MIN_POSITIVE);
-        let known = self.keys.iter().zip(self.weights).filter(|(_, weight)| *weight > 0.0);
-        known.map(move |(key, weight)| (*key, weight / total))
-    }
-}
-
-/// One fragment.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Fragment {
+pub(super) struct Touched {
     key: Key,
-    /// Crossing at which it was last touched; 0 if never.
-    pub last: u64,
-    /// Crossings to it.
-    pub count: u64,
+    /// Crossing at which it was last touched, modulo 2^32.
+    last: u32,
+    /// Crossings to it, at most 2^16 - 1; 0 where there is no fragment.
+    pub count: u16,
     /// The last touch was a write.
     pub written: bool,
-    /// What came next.
-    pub next: Followers<4>,
-    /// What came within eight crossings.
-    pub near: Followers<8>,
-    /// Where the log has its last two visits, newest first.
-    pub visits: [u64; 2],
 }
 
-impl Fragment {
-    /// One that nothing is known of.
-    fn unknown(key: Key) -> Fragment {
-        Fragment {
-            key,
-            last: 0,
-            count: 0,
-            written: false,
-            next: Followers::default(),
-            near: Followers::default(),
-            visits: [NEVER; 2],
-        }
-    }
+const NOTHING: Touched = Touched { key: Key::NONE, last: 0, count: 0, written: false };
+
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Set([Touched; WAYS]);
+
+/// What followed a fragment, and where it was visited.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lore {
+    /// What came next.
+    pub next: Followers<4>,
+    /// What came within eight crossings of the same client.
+    pub near: Followers<8>,
+    /// Its last two visits, newest first.
+    pub visits: [Option<Place>; 2],
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -102,67 +51,77 @@ struct Pair {
     followers: Followers<2>,
 }
 
-/// The bounded memory of one client's crossings.
+/// A client's newest crossings, newest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Recent {
+    keys: [Key; NEAR],
+    len: usize,
+    /// Where the log has the newest.
+    pub place: Option<Place>,
+}
+
+impl Recent {
+    /// The crossing before the newest by `back`: 0 is the newest.
+    pub fn get(&self, back: usize) -> Option<Key> {
+        (back < self.len).then(|| self.keys[back])
+    }
+
+    fn push(&mut self, key: Key, place: Place) {
+        self.keys.copy_within(0..NEAR - 1, 1);
+        self.keys[0] = key;
+        self.len = (self.len + 1).min(NEAR);
+        self.place = Some(place);
+    }
+}
+
+/// The bounded memory of a core's crossings.
 pub(super) struct History {
-    fragments: Vec<Fragment>,
+    sets: Vec<Set>,
+    lore: Vec<Lore>,
     pairs: Vec<Pair>,
-    log: Vec<Key>,
-    /// Crossings ever logged.
-    pub now: u64,
+    pub log: Log,
 }
 
 impl History {
     pub fn new() -> History {
-        let fragment = Fragment::unknown(Key::default());
         History {
-            fragments: vec![fragment; WAYS << SET_BITS],
+            sets: vec![Set([NOTHING; WAYS]); 1 << SET_BITS],
+            lore: vec![Lore::default(); WAYS << SET_BITS],
             pairs: vec![Pair::default(); 1 << PAIR_BITS],
-            log: vec![Key::default(); 1 << LOG_BITS],
-            now: 0,
+            log: Log::new(),
         }
     }
 
     pub const fn bytes() -> usize {
-        ((size_of::<Fragment>() * WAYS) << SET_BITS)
-            + (size_of::<Pair>() << PAIR_BITS)
-            + (size_of::<Key>() << LOG_BITS)
+        let fragment = size_of::<Set>() + size_of::<Lore>() * WAYS;
+        (fragment << SET_BITS) + (size_of::<Pair>() << PAIR_BITS) + Log::bytes()
+    }
+
+    /// Crossings ever logged.
+    pub fn now(&self) -> Place {
+        self.log.now()
+    }
+
+    /// When a fragment was touched, if it is known.
+    pub fn find(&self, key: Key) -> Option<&Touched> {
+        let set = &self.sets[slot(key.get(), 1, SET_BITS)];
+        set.0.iter().find(|touched| touched.key == key)
+    }
+
+    /// Crossings since a touch.
+    pub fn age(&self, touched: &Touched) -> u64 {
+        u64::from(low(self.now()).wrapping_sub(touched.last))
+    }
+
+    fn at(&self, key: Key) -> Option<usize> {
+        let set = slot(key.get(), 1, SET_BITS);
+        let way = self.sets[set].0.iter().position(|touched| touched.key == key)?;
+        Some(set * WAYS + way)
     }
 
     /// What is known of a fragment.
-    pub fn find(&self, key: Key) -> Option<&Fragment> {
-        let first = slot(key.get(), 1, SET_BITS) * WAYS;
-        let set = &self.fragments[first..first + WAYS];
-        set.iter().find(|fragment| fragment.key == key && fragment.last > 0)
-    }
-
-    fn known(&mut self, key: Key) -> Option<&mut Fragment> {
-        let first = slot(key.get(), 1, SET_BITS) * WAYS;
-        let set = &mut self.fragments[first..first + WAYS];
-        set.iter_mut().find(|fragment| fragment.key == key && fragment.last > 0)
-    }
-
-    /// The same, made if need be; a stranger takes the place of the one touched longest ago.
-    fn entry(&mut self, key: Key) -> &mut Fragment {
-        let first = slot(key.get(), 1, SET_BITS) * WAYS;
-        let set = &mut self.fragments[first..first + WAYS];
-        let known = set.iter().position(|fragment| fragment.key == key && fragment.last > 0);
-        let place = known.unwrap_or_else(|| {
-            let oldest = (0..WAYS).min_by_key(|i| set[*i].last).expect("ways");
-            set[oldest] = Fragment::unknown(key);
-            oldest
-        });
-        &mut set[place]
-    }
-
-    /// The crossing before the newest by `back`: 0 is the newest.
-    pub fn recent(&self, back: u64) -> Option<Key> {
-        self.logged(self.now.checked_sub(back + 1)?)
-    }
-
-    /// The crossing at a place of the log, if it is still there.
-    pub fn logged(&self, place: u64) -> Option<Key> {
-        let kept = place < self.now && self.now - place <= 1 << LOG_BITS;
-        kept.then(|| self.log[usize::try_from(place).expect("64 bits") & ((1 << LOG_BITS) - 1)])
+    pub fn lore(&self, key: Key) -> Option<&Lore> {
+        self.at(key).map(|at| &self.lore[at])
     }
 
     /// What followed two crossings, each with its share.
@@ -172,19 +131,33 @@ impl History {
         pair.followers.shares().take(if known { 2 } else { 0 })
     }
 
-    /// Learns what a crossing to `key` followed; before [`History::record`].
-    pub fn follow(&mut self, key: Key) {
-        for back in 1..8 {
-            let Some(before) = self.recent(back) else { break };
-            if let Some(fragment) = self.known(before) {
-                fragment.near.count(key);
+    /// A client comes to `key`: learns what that followed, and logs it.
+    pub fn record(&mut self, recent: &mut Recent, key: Key, write: bool) {
+        self.follow(recent, key);
+        let place = self.log.push(key, recent.place);
+        recent.push(key, place);
+        let at = self.entry(key);
+        let now = low(self.now());
+        let touched = &mut self.sets[at / WAYS].0[at % WAYS];
+        touched.last = now;
+        touched.count = touched.count.saturating_add(1);
+        touched.written = write;
+        let visits = &mut self.lore[at].visits;
+        *visits = [Some(place), visits[0]];
+    }
+
+    fn follow(&mut self, recent: &Recent, key: Key) {
+        for back in 1..NEAR {
+            let Some(before) = recent.get(back) else { break };
+            if let Some(at) = self.at(before) {
+                self.lore[at].near.count(key);
             }
         }
-        let Some(previous) = self.recent(0) else { return };
-        if let Some(fragment) = self.known(previous) {
-            fragment.next.count(key);
+        let Some(previous) = recent.get(0) else { return };
+        if let Some(at) = self.at(previous) {
+            self.lore[at].next.count(key);
         }
-        let Some(earlier) = self.recent(1) else { return };
+        let Some(earlier) = recent.get(1) else { return };
         let keys = [earlier, previous];
         let pair = &mut self.pairs[slot(earlier.get(), previous.get(), PAIR_BITS)];
         if pair.keys != keys {
@@ -193,32 +166,43 @@ impl History {
         pair.followers.count(key);
     }
 
-    /// Logs a crossing.
-    pub fn record(&mut self, key: Key, written: bool) {
-        let place = self.now;
-        self.now += 1;
-        self.log[usize::try_from(place).expect("64 bits") & ((1 << LOG_BITS) - 1)] = key;
-        let now = self.now;
-        let fragment = self.entry(key);
-        fragment.last = now;
-        fragment.count += 1;
-        fragment.written = written;
-        fragment.visits = [place, fragment.visits[0]];
+    /// The place of a fragment; a stranger takes that of the one touched longest ago.
+    fn entry(&mut self, key: Key) -> usize {
+        if let Some(at) = self.at(key) {
+            return at;
+        }
+        let set = slot(key.get(), 1, SET_BITS);
+        let now = low(self.now());
+        let age = |touched: &Touched| match touched.count {
+            0 => u32::MAX,
+            _ => now.wrapping_sub(touched.last),
+        };
+        let oldest = (0..WAYS).max_by_key(|way| age(&self.sets[set].0[*way])).expect("ways");
+        self.sets[set].0[oldest] = Touched { key, ..NOTHING };
+        self.lore[set * WAYS + oldest] = Lore::default();
+        set * WAYS + oldest
     }
+}
+
+/// A crossing's number in 32 bits.
+#[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is meant")]
+fn low(place: Place) -> u32 {
+    place as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const _: () = assert!(size_of::<Set>() == 64);
+
     fn key(fragment: u64) -> Key {
         Key::new(0, fragment).unwrap()
     }
 
-    fn visit(history: &mut History, fragments: &[u64]) {
+    fn visit(history: &mut History, recent: &mut Recent, fragments: &[u64]) {
         for fragment in fragments {
-            history.follow(key(*fragment));
-            history.record(key(*fragment), false);
+            history.record(recent, key(*fragment), false);
         }
     }
 
@@ -229,28 +213,33 @@ mod tests {
     #[test]
     fn followers_are_learned_at_three_distances() {
         let mut history = History::new();
-        visit(&mut history, &[1, 2, 3, 1, 2]);
-        assert_eq!(keys(history.find(key(1)).unwrap().next.shares()), [2]);
-        assert_eq!(keys(history.find(key(1)).unwrap().near.shares()), [3, 1, 2]);
+        let mut recent = Recent::default();
+        visit(&mut history, &mut recent, &[1, 2, 3, 1, 2]);
+        let lore = history.lore(key(1)).unwrap();
+        assert_eq!(keys(lore.next.shares()), [2]);
+        assert_eq!(keys(lore.near.shares()), [3, 1, 2]);
         assert_eq!(keys(history.after(key(1), key(2))), [3]);
         assert_eq!(keys(history.after(key(2), key(1))), [0; 0]);
-        let share = history.find(key(1)).unwrap().next.shares().next().unwrap().1;
+        let share = lore.next.shares().next().unwrap().1;
         assert!((share - 1.0).abs() < 1e-6, "{share}: always 2");
-        assert_eq!(history.find(key(1)).unwrap().visits, [3, 0]);
-        assert_eq!((history.recent(0), history.logged(0)), (Some(key(2)), Some(key(1))));
-        assert_eq!(history.logged(5), None);
+        assert_eq!(lore.visits, [Some(3), Some(0)]);
+        assert_eq!(
+            (recent.get(0), recent.get(4), recent.get(5)),
+            (Some(key(2)), Some(key(1)), None)
+        );
+        assert_eq!(history.age(history.find(key(1)).unwrap()), 1);
     }
 
     #[test]
-    fn the_weakest_follower_is_worn_down_before_it_goes() {
-        let mut followers = Followers::<2>::default();
-        [1, 1, 1, 2, 2].into_iter().for_each(|n| followers.count(key(n)));
-        followers.count(key(3));
-        assert_eq!(keys(followers.shares()), [1, 2], "two visits stand against one");
-        for _ in 0..4 {
-            followers.count(key(3));
+    fn clients_do_not_follow_each_other() {
+        let mut history = History::new();
+        let (mut one, mut other) = (Recent::default(), Recent::default());
+        for n in 0..10 {
+            visit(&mut history, &mut one, &[n]);
+            visit(&mut history, &mut other, &[100 + n]);
         }
-        assert_eq!(keys(followers.shares()), [1, 3]);
+        assert_eq!(keys(history.lore(key(5)).unwrap().next.shares()), [6]);
+        assert_eq!(keys(history.lore(key(105)).unwrap().next.shares()), [106]);
     }
 
     #[test]
@@ -260,7 +249,7 @@ mod tests {
             .filter(|n| slot(*n, 1, SET_BITS) == slot(0, 1, SET_BITS))
             .take(WAYS + 1)
             .collect();
-        visit(&mut history, &rivals);
+        visit(&mut history, &mut Recent::default(), &rivals);
         assert!(history.find(key(rivals[0])).is_none());
         assert!(rivals[1..].iter().all(|n| history.find(key(*n)).is_some()));
     }

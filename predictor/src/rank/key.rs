@@ -9,6 +9,9 @@ const FRAGMENT_BITS: u32 = 40;
 pub(super) struct Key(u64);
 
 impl Key {
+    /// No fragment's.
+    pub const NONE: Key = Key(u64::MAX);
+
     /// `None` beyond 2^24 volumes or 2^40 fragments: nothing is learned there.
     pub fn new(volume: u32, fragment: u64) -> Option<Key> {
         let fits = volume < 1 << (64 - FRAGMENT_BITS) && fragment < 1 << FRAGMENT_BITS;
@@ -54,8 +57,8 @@ pub(super) fn slot(a: u64, b: u64, bits: u32) -> usize {
 }
 
 /// 0 for 0, else one more than the floor of the binary logarithm.
-pub(super) fn log2(x: u64) -> u64 {
-    u64::from(64 - x.leading_zeros())
+pub(super) fn log2(x: u64) -> usize {
+    (64 - x.leading_zeros()) as usize
 }
 
 /// The whole part of a number that is not negative and small.

@@ -3,7 +3,7 @@
 //! At each crossing of a client ([`Ranker::touch`]) the proposers ([`candidates`]) pool
 //! fragments that are not resident: neighbours, the walk's strides, what followed the
 //! fragment or the last two before, what was near it in time, what the last eight vote for,
-//! and what came after it the last two times. A logistic model over hashed one-hot features
+//! and what came after it the last two times. A logistic model over one-hot features
 //! ([`features`], [`wide`]) gives each the probability that it is touched within the
 //! residency of the tier, and learns from what then happens ([`samples`]), whether the
 //! candidate was staged or not: nothing has to be tried out to learn from it. The
@@ -19,10 +19,15 @@
 
 mod budget;
 mod candidates;
+mod clients;
 mod features;
+mod followers;
 mod history;
 mod key;
+mod log;
+mod models;
 mod ranker;
+mod rates;
 mod samples;
 mod walks;
 mod wide;

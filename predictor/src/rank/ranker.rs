@@ -2,14 +2,15 @@
 #![forbid(unsafe_code)]
 
 use super::candidates::{Candidates, MAX_CANDIDATES};
-use super::features::Trigger;
+use super::clients::Clients;
+use super::features::{Found, Trigger};
 use super::history::History;
 use super::key::Key;
+use super::models::{Models, POOL};
+use super::rates::Rates;
 use super::samples::Samples;
-use super::walks::Walks;
-use super::wide::{Rates, Wide};
+use super::wide::logistic;
 use crate::Access;
-use crate::prefetch::Settings;
 
 /// Of the candidates that did not come, one in so many is learned from, with that weight.
 const SPARSE: u32 = 4;
@@ -25,96 +26,109 @@ pub struct Ranked {
     pub fragment: u64,
     /// Probability that it is touched while the tier would keep it, 0 to 1.
     pub probability: f32,
+    /// Who proposed it, a bit for each of [`Ranked::SOURCES`].
+    pub sources: u16,
 }
 
-/// The learned prefetcher of one client.
+/// The learned prefetcher of one core's clients.
 pub struct Ranker {
-    fragment_shift: u8,
+    residency: u64,
     /// Time that staging takes.
     lead_ns: u64,
-    residency: u64,
     history: History,
-    walks: Walks,
+    clients: Clients,
     candidates: Candidates,
     samples: Samples,
-    wide: Wide,
+    models: Models,
     rates: Rates,
     failures: u32,
     ranked: [Ranked; MAX_CANDIDATES],
 }
 
 impl Ranker {
-    /// A ranker that has seen nothing; of the settings it heeds the fragment's size.
-    /// `residency` is how many crossings a staged fragment stays without being touched.
-    pub fn new(settings: &Settings, residency: u64) -> Ranker {
+    /// A ranker that has seen nothing. `residency` is how many crossings a staged fragment
+    /// stays without being touched, `lead_ns` how long staging one takes.
+    pub fn new(residency: u64, lead_ns: u64) -> Ranker {
         Ranker {
-            fragment_shift: settings.fragment_shift,
-            lead_ns: settings.lead_ns(),
             residency: residency.max(LEAST_RESIDENCY),
+            lead_ns,
             history: History::new(),
-            walks: Walks::new(),
+            clients: Clients::new(),
             candidates: Candidates::new(),
             samples: Samples::new(),
-            wide: Wide::new(),
+            models: Models::new(),
             rates: Rates::new(),
             failures: 0,
             ranked: [Ranked::default(); MAX_CANDIDATES],
         }
     }
 
-    /// Memory of one ranker, all of it allocated at once.
+    /// Memory of a ranker, all of it allocated at once.
     pub const fn bytes() -> usize {
-        History::bytes() + Samples::bytes() + Wide::bytes() + Rates::bytes()
+        History::bytes() + Clients::bytes() + Samples::bytes() + Models::bytes() + Rates::bytes()
     }
 
-    /// A request touches one of its fragments; requests come in order, and so do their
-    /// fragments. `None` if that is no crossing, else the candidates, likeliest first;
+    /// A request of a client touches one of its fragments; requests come in order, and so do
+    /// their fragments. `None` if that is no crossing, else the candidates, likeliest first;
     /// fragments that are `resident` are no candidates.
     pub fn touch(
         &mut self,
+        client: u64,
         access: &Access,
         fragment: u64,
         resident: impl Fn(u32, u64) -> bool,
     ) -> Option<&[Ranked]> {
         let key = Key::new(access.volume, fragment)?;
-        let previous = self.history.recent(0);
+        let place = self.clients.place(client, POOL);
+        let follower = self.clients.get_mut(place);
+        let previous = follower.at();
         if previous == Some(key) {
-            self.walks.dwell(access);
+            follower.walks.dwell(access);
             return None;
         }
         self.settle(key);
-        let (pace, left) = self.walks.cross(access, fragment);
-        self.history.follow(key);
+        let follower = self.clients.get_mut(place);
+        let (pace, left) = follower.walks.cross(access, fragment);
         let before = self.history.find(key).copied();
-        self.history.record(key, access.write);
+        let before = before.map(|touched| (touched, self.history.age(&touched)));
+        let visits = self.history.lore(key).map(|lore| lore.visits).unwrap_or_default();
+        self.history.record(&mut follower.recent, key, access.write);
+        follower.crossings += 1;
+        let now = self.history.now();
+        follower.model = self.models.choose(client, follower.model, follower.crossings, now);
+        let resident = |key: Key| resident(key.volume(), key.fragment());
+        let (recent, model) = (follower.recent, follower.model);
+        self.candidates.propose(&recent, visits, &pace, self.lead_ns, &self.history, &resident);
         let jump = previous.and_then(|previous| key.delta(previous)).unwrap_or(0);
-        let trigger = Trigger {
-            access,
-            key,
-            fragment_shift: self.fragment_shift,
-            pace,
-            left,
-            before: before.as_ref(),
-            jump,
-        };
-        Some(self.rank(&trigger, |key| resident(key.volume(), key.fragment())))
+        let trigger = Trigger { access, key, pace, left, before, jump };
+        Some(self.rank(&trigger, model, &resident))
     }
 
-    fn rank(&mut self, trigger: &Trigger<'_>, resident: impl Fn(Key) -> bool) -> &[Ranked] {
-        let Ranker { lead_ns, history, candidates, samples, wide, rates, ranked, .. } = self;
-        let (pace, before) = (&trigger.pace, trigger.before);
-        candidates.propose(trigger.key, pace, *lead_ns, before, history, &resident);
-        let found = candidates.as_slice();
-        for (candidate, ranked) in found.iter().zip(ranked.iter_mut()) {
-            let features = trigger.features(candidate, history, rates, &resident);
+    fn rank(
+        &mut self,
+        trigger: &Trigger<'_>,
+        model: usize,
+        resident: &impl Fn(Key) -> bool,
+    ) -> &[Ranked] {
+        let Ranker { history, candidates, samples, models, rates, ranked, .. } = self;
+        let wide = models.get(model);
+        let candidates = candidates.as_slice();
+        let mut found = [Found::default(); MAX_CANDIDATES];
+        for (candidate, found) in candidates.iter().zip(&mut found) {
+            *found = trigger.look_up(candidate, history, rates);
+        }
+        let common = trigger.common(history);
+        for ((candidate, found), ranked) in candidates.iter().zip(&found).zip(ranked.iter_mut()) {
+            let features = trigger.features(&common, candidate, found, rates, resident);
             *ranked = Ranked {
                 volume: candidate.key.volume(),
                 fragment: candidate.key.fragment(),
-                probability: wide.probability(&features),
+                probability: logistic(wide.odds(&features)),
+                sources: candidate.sources,
             };
-            samples.push(candidate.key, history.now, &features);
+            samples.push(candidate.key, history.now(), model, &features);
         }
-        let ranked = &mut ranked[..found.len()];
+        let ranked = &mut ranked[..candidates.len()];
         ranked.sort_unstable_by(|a, b| {
             let order = b.probability.total_cmp(&a.probability);
             order.then_with(|| (a.volume, a.fragment).cmp(&(b.volume, b.fragment)))
@@ -124,19 +138,19 @@ impl Ranker {
 
     /// Learns that a fragment has come, and which candidates have not in time.
     fn settle(&mut self, key: Key) {
-        let Ranker { samples, wide, rates, failures, .. } = self;
-        samples.came(key, |features| {
-            wide.learn(features, 1.0, 1.0);
+        let Ranker { samples, models, rates, failures, .. } = self;
+        samples.came(key, |model, features| {
+            models.get_mut(model).learn(features, 1.0, 1.0);
             rates.learn(&features.rates, 1.0);
         });
-        let until = (self.history.now + 1).saturating_sub(self.residency);
+        let until = (self.history.now() + 1).saturating_sub(self.residency);
         while let Some(expired) = samples.expire(until, MAX_CANDIDATES) {
-            let Some(features) = expired else { continue };
+            let Some((model, features)) = expired else { continue };
             rates.learn(&features.rates, 0.0);
             *failures += 1;
             if *failures == SPARSE {
                 *failures = 0;
-                wide.learn(features, 0.0, SPARSE as f32);
+                models.get_mut(model).learn(features, 0.0, SPARSE as f32);
             }
         }
     }
@@ -146,11 +160,14 @@ impl Ranker {
 mod tests {
     use super::*;
 
+    const LEAD_NS: u64 = 15_000_000;
+
     fn read(fragment: u64) -> Access {
         let offset_bytes = fragment << 20;
         Access {
             fragment,
             last_fragment: fragment,
+            fragment_shift: 20,
             offset_bytes,
             size_bytes: 1 << 20,
             ..Access::default()
@@ -160,7 +177,7 @@ mod tests {
     /// The likeliest candidate after each crossing.
     fn best(ranker: &mut Ranker, fragments: impl Iterator<Item = u64>) -> Vec<Option<Ranked>> {
         let touched = fragments.map(|fragment| {
-            let ranked = ranker.touch(&read(fragment), fragment, |_, _| false);
+            let ranked = ranker.touch(1, &read(fragment), fragment, |_, _| false);
             ranked.expect("a crossing").first().copied()
         });
         touched.collect()
@@ -173,15 +190,18 @@ mod tests {
 
     #[test]
     fn only_crossings_are_ranked() {
-        let mut ranker = Ranker::new(&Settings::default(), 64);
-        assert!(ranker.touch(&read(5), 5, |_, _| false).is_some());
-        assert!(ranker.touch(&read(5), 5, |_, _| false).is_none());
-        assert!(ranker.touch(&read(1 << 40), 1 << 40, |_, _| false).is_none(), "beyond all keys");
+        let mut ranker = Ranker::new(64, LEAD_NS);
+        assert!(ranker.touch(1, &read(5), 5, |_, _| false).is_some());
+        assert!(ranker.touch(1, &read(5), 5, |_, _| false).is_none());
+        assert!(
+            ranker.touch(1, &read(1 << 40), 1 << 40, |_, _| false).is_none(),
+            "beyond all keys"
+        );
     }
 
     #[test]
     fn a_scan_and_a_loop_are_learned() {
-        let mut ranker = Ranker::new(&Settings::default(), 64);
+        let mut ranker = Ranker::new(64, LEAD_NS);
         let scan = best(&mut ranker, 0..400);
         let last = scan.last().unwrap().unwrap();
         assert!((400..404).contains(&last.fragment) && last.probability > 0.9, "{last:?}");
@@ -193,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_never_comes_is_not_likely() {
-        let mut ranker = Ranker::new(&Settings::default(), 64);
+        let mut ranker = Ranker::new(64, LEAD_NS);
         let mut state = 1u64;
         let random = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -206,13 +226,13 @@ mod tests {
 
     #[test]
     fn residents_are_no_candidates_and_equal_inputs_rank_equally() {
-        let mut one = Ranker::new(&Settings::default(), 64);
-        let mut other = Ranker::new(&Settings::default(), 64);
+        let mut one = Ranker::new(64, LEAD_NS);
+        let mut other = Ranker::new(64, LEAD_NS);
         for n in 0..500 {
             let fragment = n * n % 97;
             let resident = |_, fragment| fragment % 2 == 0;
-            let a = one.touch(&read(fragment), fragment, resident).map(<[Ranked]>::to_vec);
-            let b = other.touch(&read(fragment), fragment, resident).map(<[Ranked]>::to_vec);
+            let a = one.touch(1, &read(fragment), fragment, resident).map(<[Ranked]>::to_vec);
+            let b = other.touch(1, &read(fragment), fragment, resident).map(<[Ranked]>::to_vec);
             assert_eq!(a, b);
             assert!(a.into_iter().flatten().all(|ranked| ranked.fragment % 2 == 1));
         }

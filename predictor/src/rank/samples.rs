@@ -15,6 +15,8 @@ struct Sample {
     key: Key,
     /// Crossing at which it was proposed.
     proposed: u64,
+    /// The model that ranked it.
+    model: u8,
     features: Features,
     settled: bool,
     /// The next older sample of the same chain.
@@ -49,12 +51,13 @@ impl Samples {
     ///
     /// # Panics
     /// If there is no room: [`Samples::expire`] makes some.
-    pub fn push(&mut self, key: Key, now: u64, features: &Features) {
+    pub fn push(&mut self, key: Key, now: u64, model: usize, features: &Features) {
         assert!(self.room() > 0, "the oldest goes first");
         let chain = &mut self.chains[slot(key.get(), 2, CHAIN_BITS)];
         let older = std::mem::replace(chain, self.next);
+        let model = u8::try_from(model).expect("few models");
         self.ring[place(self.next)] =
-            Sample { key, proposed: now, features: *features, settled: false, older };
+            Sample { key, proposed: now, model, features: *features, settled: false, older };
         self.next += 1;
     }
 
@@ -64,13 +67,13 @@ impl Samples {
     }
 
     /// Settles the candidates that were this fragment: it has come.
-    pub fn came(&mut self, key: Key, mut learn: impl FnMut(&Features)) {
+    pub fn came(&mut self, key: Key, mut learn: impl FnMut(usize, &Features)) {
         let mut serial = self.chains[slot(key.get(), 2, CHAIN_BITS)];
         while serial >= self.oldest {
             let sample = &mut self.ring[place(serial)];
             if sample.key == key && !sample.settled {
                 sample.settled = true;
-                learn(&sample.features);
+                learn(sample.model.into(), &sample.features);
             }
             serial = sample.older;
         }
@@ -78,7 +81,7 @@ impl Samples {
 
     /// The oldest sample if it was proposed before crossing `until`, or if there is room for
     /// fewer than `room`; gone afterwards. `None` inside means that it had come.
-    pub fn expire(&mut self, until: u64, room: usize) -> Option<Option<&Features>> {
+    pub fn expire(&mut self, until: u64, room: usize) -> Option<Option<(usize, &Features)>> {
         if self.oldest == self.next {
             return None;
         }
@@ -87,7 +90,7 @@ impl Samples {
             return None;
         }
         self.oldest += 1;
-        Some((!sample.settled).then_some(&sample.features))
+        Some((!sample.settled).then_some((sample.model.into(), &sample.features)))
     }
 }
 
@@ -107,11 +110,11 @@ mod tests {
     fn samples_come_once_or_expire() {
         let mut samples = Samples::new();
         for (now, fragment) in [(1, 7), (1, 8), (2, 7)] {
-            samples.push(key(fragment), now, &Features::default());
+            samples.push(key(fragment), now, 0, &Features::default());
         }
         let mut came = 0;
-        samples.came(key(7), |_| came += 1);
-        samples.came(key(7), |_| came += 1);
+        samples.came(key(7), |_, _| came += 1);
+        samples.came(key(7), |_, _| came += 1);
         assert_eq!(came, 2, "both of 7, once");
         assert!(samples.expire(1, 0).is_none(), "none is older");
         assert!(samples.expire(2, 0).unwrap().is_none(), "7 had come");
@@ -124,10 +127,10 @@ mod tests {
         let mut samples = Samples::new();
         for n in 0..3 << SAMPLE_BITS {
             while samples.expire(0, 1).is_some() {}
-            samples.push(key(n % 100), 1, &Features::default());
+            samples.push(key(n % 100), 1, 0, &Features::default());
         }
         let mut came = 0;
-        samples.came(key(5), |_| came += 1);
+        samples.came(key(5), |_, _| came += 1);
         assert!(came > 100, "{came}");
     }
 }
