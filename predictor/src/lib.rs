@@ -18,6 +18,7 @@ pub mod heat;
 pub mod lab;
 pub mod ledger;
 pub mod lstm;
+pub mod online;
 pub mod prefetch;
 mod random;
 pub mod rank;

@@ -31,7 +31,7 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn ranking_and_its_budget_do_not_allocate() {
     let mut ranker = Ranker::new(256, 15_000_000);
-    let mut budget = Budget::new(64, 0.25);
+    let mut budget = Budget::new(64, 0.25, 0.15);
     let before = COUNT.get();
     assert!(before > 0, "the tables are allocated, and counted");
     let mut admitted = 0;
@@ -40,8 +40,9 @@ fn ranking_and_its_budget_do_not_allocate() {
         let offset_bytes = fragment << 20;
         let access = Access { time_ns: n, offset_bytes, size_bytes: 4096, ..Access::default() };
         budget.demand(0, fragment, true);
-        let Some(ranked) = ranker.touch(1, &access, fragment, |_, _| false) else { continue };
-        admitted += ranked.iter().filter(|ranked| budget.admit(ranked.probability)).count();
+        let Some(crossing) = ranker.touch(1, &access, fragment, |_, _| false) else { continue };
+        admitted +=
+            crossing.ranked.iter().filter(|ranked| budget.admit(ranked.probability)).count();
         budget.crossed();
     }
     assert!(admitted > 100, "{admitted}: it was at work");

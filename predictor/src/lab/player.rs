@@ -6,12 +6,14 @@ use crate::Access;
 use crate::classic::{self, Rule, Touch};
 use crate::ledger::Outcome;
 use crate::lstm::{self, Trainer};
-use crate::prefetch::{Prediction, Predictions, PrefetchKind, Prefetcher};
-use crate::rank::{Budget, Ranker};
+use crate::prefetch::{Prediction, Predictions, PrefetchKind, Prefetcher, Settings};
+use crate::rank::{Budget, Crossing, Ranker};
 
 /// The ranker judges its proposals by whether they come within a quarter of the crossings
 /// that it takes to fill the tier.
 const RESIDENCY_SHARE: usize = 4;
+/// Probability of its next step that the LSTM alone stages from.
+const SURE: f32 = 0.3;
 /// A trace is of one client.
 const CLIENT: u64 = 0;
 
@@ -35,13 +37,17 @@ impl Player {
                 Player::Core(Box::new((Prefetcher::new(PrefetchKind::Readahead, settings)?, None)))
             }
             Contender::Lstm => Player::Core(Box::new((
-                Prefetcher::new(PrefetchKind::Lstm, settings)?,
+                Prefetcher::new(
+                    PrefetchKind::Lstm,
+                    Settings { stage_threshold: SURE, ..settings },
+                )?,
                 Some(Trainer::new(settings, setup.seed)?),
             ))),
             Contender::Learned => {
                 let residency = setup.tier_fragments / RESIDENCY_SHARE;
                 let ranker = Ranker::new(residency as u64, settings.lead_ns());
-                let budget = Budget::new(setup.tier_fragments, setup.extra_share);
+                let budget =
+                    Budget::new(setup.tier_fragments, setup.extra_share, settings.stage_threshold);
                 Player::Learned(Box::new((ranker, budget)))
             }
         })
@@ -67,9 +73,8 @@ impl Player {
             Player::Learned(player) => {
                 let (ranker, budget) = &mut **player;
                 let resident = |volume, fragment| tier.contains(&(volume, fragment));
-                let Some(ranked) = ranker.touch(CLIENT, access, touch.fragment, resident) else {
-                    return;
-                };
+                let crossing = ranker.touch(CLIENT, access, touch.fragment, resident);
+                let Some(Crossing { ranked, .. }) = crossing else { return };
                 if touch.write || ranked.is_empty() {
                     return;
                 }

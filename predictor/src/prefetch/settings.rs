@@ -63,6 +63,9 @@ pub enum SettingsError {
     /// `stage_threshold` out of range.
     #[error("stage_threshold must be a probability of 0.05 to 0.95")]
     StageThreshold,
+    /// `prefetch_budget` out of range.
+    #[error("prefetch_budget must be a share of 0 to 1 of the traffic")]
+    PrefetchBudget,
     /// `fragment_shift` out of range.
     #[error("fragments must have 64 KiB to 16 MiB")]
     FragmentShift,
@@ -79,13 +82,22 @@ pub struct Settings {
     pub prefetch_depth: usize,
     /// Least probability at which a fragment is staged.
     pub stage_threshold: f32,
+    /// Traffic to the cold devices that staging may add, as a share of what there would be
+    /// without it.
+    pub prefetch_budget: f32,
     /// log2 of the fragment's size in bytes, 16 to 24.
     pub fragment_shift: u8,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { sequence_length: 16, prefetch_depth: 4, stage_threshold: 0.3, fragment_shift: 20 }
+        Self {
+            sequence_length: 16,
+            prefetch_depth: 4,
+            stage_threshold: 0.15,
+            prefetch_budget: 0.25,
+            fragment_shift: 20,
+        }
     }
 }
 
@@ -106,6 +118,9 @@ impl Settings {
         }
         if !(0.05..=0.95).contains(&self.stage_threshold) {
             return Err(SettingsError::StageThreshold);
+        }
+        if !(0.0..=1.0).contains(&self.prefetch_budget) {
+            return Err(SettingsError::PrefetchBudget);
         }
         if !(16..=24).contains(&self.fragment_shift) {
             return Err(SettingsError::FragmentShift);
@@ -150,6 +165,7 @@ mod tests {
             (Settings { sequence_length: 1, ..good }, SettingsError::SequenceLength),
             (Settings { prefetch_depth: 17, ..good }, SettingsError::PrefetchDepth),
             (Settings { stage_threshold: f32::NAN, ..good }, SettingsError::StageThreshold),
+            (Settings { prefetch_budget: -0.1, ..good }, SettingsError::PrefetchBudget),
             (Settings { fragment_shift: 25, ..good }, SettingsError::FragmentShift),
         ];
         for (settings, error) in bad {

@@ -12,8 +12,6 @@ use crate::ledger::Ghost;
 const FALL: f32 = 1.0 - 1e-4;
 const RISE: f32 = 1.0 + 1e-4;
 const REFUSED: f32 = 1.01;
-/// Less probable than this is never worth its traffic.
-const LEAST: f32 = 0.15;
 const MOST: f32 = 0.95;
 const FIRST: f32 = 0.2;
 
@@ -24,17 +22,36 @@ pub struct Budget {
     misses: u64,
     issued: u64,
     threshold: f32,
+    /// What the threshold never falls below.
+    least: f32,
 }
 
 impl Budget {
     /// For a tier of `fragments`; `share` of its misses without staging may be extra
-    /// traffic: 0.25 for a quarter.
+    /// traffic: 0.25 for a quarter. What is less probable than `least` is never worth it.
     ///
     /// # Panics
     /// If the tier is empty, or the share is no number or negative.
-    pub fn new(fragments: usize, share: f64) -> Budget {
+    pub fn new(fragments: usize, share: f64, least: f32) -> Budget {
         assert!(share >= 0.0, "a share of the traffic");
-        Budget { ghost: Ghost::new(fragments), share, misses: 0, issued: 0, threshold: FIRST }
+        let threshold = FIRST.max(least);
+        Budget { ghost: Ghost::new(fragments), share, misses: 0, issued: 0, threshold, least }
+    }
+
+    /// Changes what is allowed.
+    pub fn allow(&mut self, share: f64, least: f32) {
+        (self.share, self.least) = (share, least);
+        self.threshold = self.threshold.max(least);
+    }
+
+    /// A stage that was counted as issued has moved nothing.
+    pub fn refund(&mut self) {
+        self.issued -= 1;
+    }
+
+    /// Misses that there would have been without staging.
+    pub fn ghost_misses(&self) -> u64 {
+        self.ghost.misses
     }
 
     /// A demand access to a fragment, which the tier had or missed.
@@ -68,7 +85,7 @@ impl Budget {
     /// A crossing with candidates has been decided on.
     pub fn crossed(&mut self) {
         let factor = if self.room() > 0.0 { FALL } else { RISE };
-        self.threshold = (self.threshold * factor).clamp(LEAST, MOST);
+        self.threshold = (self.threshold * factor).clamp(self.least, MOST);
     }
 
     /// The probability that a candidate must have now.
@@ -81,9 +98,11 @@ impl Budget {
 mod tests {
     use super::*;
 
+    const LEAST: f32 = 0.15;
+
     #[test]
     fn nothing_is_staged_beyond_the_share() {
-        let mut budget = Budget::new(4, 0.25);
+        let mut budget = Budget::new(4, 0.25, LEAST);
         assert!(!budget.admit(0.9), "no traffic, no share of it");
         for fragment in 0..40 {
             budget.demand(0, fragment, true);
@@ -99,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_threshold_falls_slowly_to_its_floor() {
-        let mut budget = Budget::new(4, 0.25);
+        let mut budget = Budget::new(4, 0.25, LEAST);
         budget.demand(0, 1, true);
         budget.crossed();
         assert!(budget.threshold() < FIRST && budget.threshold() > FIRST * 0.999);

@@ -15,6 +15,17 @@ const REPLAY: usize = 8;
 const REPLAY_MATCH: usize = 6;
 const REPLAY_SLACK: usize = 12;
 
+/// Proposers.
+pub const SOURCES: usize = 9;
+
+/// The names of proposers, given as bits.
+pub fn source_names(bits: u16) -> impl Iterator<Item = &'static str> {
+    const NAMES: [&str; SOURCES] =
+        ["ahead", "behind", "stride", "next", "near", "pair", "vote", "replay", "older-replay"];
+    let named = NAMES.into_iter().enumerate();
+    named.filter(move |(n, _)| bits >> n & 1 == 1).map(|(_, name)| name)
+}
+
 /// Who proposed; a bit each in [`Candidate::sources`].
 #[derive(Clone, Copy, Debug)]
 enum Source {

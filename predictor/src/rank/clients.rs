@@ -19,6 +19,8 @@ pub(super) struct Client {
     seen: u64,
     /// Crossings of it.
     pub crossings: u64,
+    /// It has asked for more than once in the fragment it is in.
+    pub dwelt: bool,
     /// The model it is ranked by.
     pub model: usize,
 }
@@ -66,6 +68,7 @@ impl Clients {
             recent: Recent::default(),
             seen: 0,
             crossings: 0,
+            dwelt: false,
             model,
         };
         let place = if self.table.len() < CLIENTS {

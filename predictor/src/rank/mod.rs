@@ -33,4 +33,5 @@ mod walks;
 mod wide;
 
 pub use budget::Budget;
-pub use ranker::{Ranked, Ranker};
+pub use candidates::{SOURCES, source_names};
+pub use ranker::{Crossing, Ranked, Ranker};

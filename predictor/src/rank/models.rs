@@ -3,10 +3,14 @@
 
 use super::wide::Wide;
 
-/// Models on one core, the pool's included.
-pub(super) const MODELS: usize = 9;
+/// Models on one core.
+pub(super) const MODELS: usize = 10;
 /// The pool's model.
 pub(super) const POOL: usize = 0;
+/// The model, of all clients, of whether they stay in the fragment that they have come to.
+pub(super) const AGAIN: usize = 1;
+/// From here on clients' models.
+const OWN: usize = 2;
 /// Crossings after which a client has a model of its own.
 const OWN_AFTER: u64 = 2048;
 
@@ -38,19 +42,23 @@ impl Models {
     /// times. Its first own model begins as the pool's; the one unused for longest is given up
     /// for it.
     pub fn choose(&mut self, client: u64, model: usize, crossings: u64, now: u64) -> usize {
-        if model != POOL && self.owners[model].client == Some(client) {
+        if model >= OWN && self.owners[model].client == Some(client) {
             self.owners[model].used = now;
             return model;
         }
         if crossings < OWN_AFTER {
             return POOL;
         }
-        let rest = POOL + 1..MODELS;
-        let oldest = rest.min_by_key(|model| self.owners[*model].used).expect("some");
+        let oldest = (OWN..MODELS).min_by_key(|model| self.owners[*model].used).expect("some");
         self.owners[oldest] = Owner { client: Some(client), used: now };
         let (pool, own) = self.wides.split_at_mut(oldest);
         own[0].copy_from(&pool[POOL]);
         oldest
+    }
+
+    /// Clients with a model of their own.
+    pub fn owned(&self) -> u64 {
+        self.owners.iter().filter(|owner| owner.client.is_some()).count() as u64
     }
 
     pub fn get(&self, model: usize) -> &Wide {
@@ -71,8 +79,8 @@ mod tests {
         let mut models = Models::new();
         assert_eq!(models.choose(7, POOL, 1, 1), POOL);
         let own = models.choose(7, POOL, OWN_AFTER, 2);
-        assert_eq!(own, 1);
-        for client in 100..100 + MODELS as u64 - 2 {
+        assert_eq!(own, OWN);
+        for client in 100..100 + (MODELS - OWN) as u64 - 1 {
             let model = models.choose(client, POOL, OWN_AFTER, client);
             assert_ne!(model, own);
         }

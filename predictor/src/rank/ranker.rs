@@ -1,12 +1,12 @@
 //! Proposes, scores, remembers and learns, crossing by crossing.
 #![forbid(unsafe_code)]
 
-use super::candidates::{Candidates, MAX_CANDIDATES};
+use super::candidates::{Candidate, Candidates, MAX_CANDIDATES};
 use super::clients::Clients;
 use super::features::{Found, Trigger};
 use super::history::History;
 use super::key::Key;
-use super::models::{Models, POOL};
+use super::models::{AGAIN, Models, POOL};
 use super::rates::Rates;
 use super::samples::Samples;
 use super::wide::logistic;
@@ -26,8 +26,17 @@ pub struct Ranked {
     pub fragment: u64,
     /// Probability that it is touched while the tier would keep it, 0 to 1.
     pub probability: f32,
-    /// Who proposed it, a bit for each of [`Ranked::SOURCES`].
+    /// Who proposed it, as bits: [`super::source_names`].
     pub sources: u16,
+}
+
+/// A client has come to another fragment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Crossing<'a> {
+    /// Probability that another request comes to the fragment while the tier would keep it.
+    pub again: f32,
+    /// What may come besides, likeliest first.
+    pub ranked: &'a [Ranked],
 }
 
 /// The learned prefetcher of one core's clients.
@@ -42,6 +51,8 @@ pub struct Ranker {
     models: Models,
     rates: Rates,
     failures: u32,
+    /// Whether an outcome counts that a write has brought.
+    writes_count: bool,
     ranked: [Ranked; MAX_CANDIDATES],
 }
 
@@ -59,8 +70,19 @@ impl Ranker {
             models: Models::new(),
             rates: Rates::new(),
             failures: 0,
+            writes_count: true,
             ranked: [Ranked::default(); MAX_CANDIDATES],
         }
+    }
+
+    /// The same where a write waits for no fragment: only reads are foreseen.
+    pub fn for_reads(residency: u64, lead_ns: u64) -> Ranker {
+        Ranker { writes_count: false, ..Ranker::new(residency, lead_ns) }
+    }
+
+    /// Clients with a model of their own.
+    pub fn models(&self) -> u64 {
+        self.models.owned()
     }
 
     /// Memory of a ranker, all of it allocated at once.
@@ -69,24 +91,32 @@ impl Ranker {
     }
 
     /// A request of a client touches one of its fragments; requests come in order, and so do
-    /// their fragments. `None` if that is no crossing, else the candidates, likeliest first;
-    /// fragments that are `resident` are no candidates.
+    /// their fragments. `None` if that is no crossing; fragments that are `resident` are no
+    /// candidates.
     pub fn touch(
         &mut self,
         client: u64,
         access: &Access,
         fragment: u64,
         resident: impl Fn(u32, u64) -> bool,
-    ) -> Option<&[Ranked]> {
+    ) -> Option<Crossing<'_>> {
         let key = Key::new(access.volume, fragment)?;
         let place = self.clients.place(client, POOL);
         let follower = self.clients.get_mut(place);
         let previous = follower.at();
+        let counts = self.writes_count || !access.write;
         if previous == Some(key) {
             follower.walks.dwell(access);
+            let first = counts && !std::mem::replace(&mut follower.dwelt, counts);
+            if first {
+                self.came(key);
+            }
             return None;
         }
-        self.settle(key);
+        if counts {
+            self.came(key);
+        }
+        self.expire();
         let follower = self.clients.get_mut(place);
         let (pace, left) = follower.walks.cross(access, fragment);
         let before = self.history.find(key).copied();
@@ -94,6 +124,7 @@ impl Ranker {
         let visits = self.history.lore(key).map(|lore| lore.visits).unwrap_or_default();
         self.history.record(&mut follower.recent, key, access.write);
         follower.crossings += 1;
+        follower.dwelt = false;
         let now = self.history.now();
         follower.model = self.models.choose(client, follower.model, follower.crossings, now);
         let resident = |key: Key| resident(key.volume(), key.fragment());
@@ -109,7 +140,7 @@ impl Ranker {
         trigger: &Trigger<'_>,
         model: usize,
         resident: &impl Fn(Key) -> bool,
-    ) -> &[Ranked] {
+    ) -> Crossing<'_> {
         let Ranker { history, candidates, samples, models, rates, ranked, .. } = self;
         let wide = models.get(model);
         let candidates = candidates.as_slice();
@@ -118,6 +149,11 @@ impl Ranker {
             *found = trigger.look_up(candidate, history, rates);
         }
         let common = trigger.common(history);
+        let here = Candidate { key: trigger.key, ..Candidate::default() };
+        let of_here = trigger.look_up(&here, history, rates);
+        let features = trigger.features(&common, &here, &of_here, rates, resident);
+        let again = logistic(models.get(AGAIN).odds(&features));
+        samples.push(here.key, history.now(), AGAIN, &features);
         for ((candidate, found), ranked) in candidates.iter().zip(&found).zip(ranked.iter_mut()) {
             let features = trigger.features(&common, candidate, found, rates, resident);
             *ranked = Ranked {
@@ -133,19 +169,30 @@ impl Ranker {
             let order = b.probability.total_cmp(&a.probability);
             order.then_with(|| (a.volume, a.fragment).cmp(&(b.volume, b.fragment)))
         });
-        ranked
+        Crossing { again, ranked }
     }
 
-    /// Learns that a fragment has come, and which candidates have not in time.
-    fn settle(&mut self, key: Key) {
-        let Ranker { samples, models, rates, failures, .. } = self;
+    /// Learns that a fragment has come.
+    fn came(&mut self, key: Key) {
+        let Ranker { samples, models, rates, .. } = self;
         samples.came(key, |model, features| {
             models.get_mut(model).learn(features, 1.0, 1.0);
-            rates.learn(&features.rates, 1.0);
+            if model != AGAIN {
+                rates.learn(&features.rates, 1.0);
+            }
         });
+    }
+
+    /// Learns which candidates have not come in time.
+    fn expire(&mut self) {
+        let Ranker { samples, models, rates, failures, .. } = self;
         let until = (self.history.now() + 1).saturating_sub(self.residency);
-        while let Some(expired) = samples.expire(until, MAX_CANDIDATES) {
+        while let Some(expired) = samples.expire(until, MAX_CANDIDATES + 1) {
             let Some((model, features)) = expired else { continue };
+            if model == AGAIN {
+                models.get_mut(model).learn(features, 0.0, 1.0);
+                continue;
+            }
             rates.learn(&features.rates, 0.0);
             *failures += 1;
             if *failures == SPARSE {
@@ -178,7 +225,7 @@ mod tests {
     fn best(ranker: &mut Ranker, fragments: impl Iterator<Item = u64>) -> Vec<Option<Ranked>> {
         let touched = fragments.map(|fragment| {
             let ranked = ranker.touch(1, &read(fragment), fragment, |_, _| false);
-            ranked.expect("a crossing").first().copied()
+            ranked.expect("a crossing").ranked.first().copied()
         });
         touched.collect()
     }
@@ -231,8 +278,8 @@ mod tests {
         for n in 0..500 {
             let fragment = n * n % 97;
             let resident = |_, fragment| fragment % 2 == 0;
-            let a = one.touch(1, &read(fragment), fragment, resident).map(<[Ranked]>::to_vec);
-            let b = other.touch(1, &read(fragment), fragment, resident).map(<[Ranked]>::to_vec);
+            let a = one.touch(1, &read(fragment), fragment, resident).map(|c| c.ranked.to_vec());
+            let b = other.touch(1, &read(fragment), fragment, resident).map(|c| c.ranked.to_vec());
             assert_eq!(a, b);
             assert!(a.into_iter().flatten().all(|ranked| ranked.fragment % 2 == 1));
         }

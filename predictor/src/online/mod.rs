@@ -1,0 +1,272 @@
+//! The learned prefetcher as a core runs it: the ranker with its account of the tier.
+//!
+//! The targets' requests go through [`Predictor::touch`], which says what to stage; the owners
+//! of the fragments answer through [`Predictor::served`] (what a request of a client met) and
+//! [`Predictor::answered`] (what became of a stage asked for). From these it keeps a shadow
+//! of the stages: which fragments need none, because their blocks are on a fast device, and
+//! which are there or on their way. The [`Budget`] holds the traffic at what is allowed, and
+//! the journal of the last stages says why each was made.
+//!
+//! Invariants: nothing allocates after construction but [`Predictor::report`] and
+//! [`Predictor::explain`]; no clock, no I/O; equal calls give equal answers. The shadow is an
+//! estimate: an owner drops a stage that is not needed.
+#![forbid(unsafe_code)]
+
+mod journal;
+mod shadow;
+mod tally;
+
+use crate::Access;
+use crate::prefetch::{Settings, SettingsError};
+use crate::rank::{Budget, Ranker};
+use journal::Journal;
+pub use journal::Reason;
+use shadow::Shadow;
+pub use tally::{SourceTally, Tally};
+
+/// Outcomes are judged by whether a fragment comes within this part of the crossings that it
+/// takes to fill the tier.
+const RESIDENCY_SHARE: usize = 4;
+/// Least probability of another request at which the whole fragment is staged on a miss.
+const WHOLE: f32 = 0.5;
+
+/// What a request met at the fragment that it came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// No block of it that was asked for is on a cold device alone.
+    Near,
+    /// Its blocks were staged, or on their way.
+    Staged,
+    /// It waited for the cold device.
+    Missed,
+}
+
+/// What became of a stage asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is being made, or was there.
+    Taken,
+    /// There is nothing to stage: no block is on a cold device alone.
+    Needless,
+    /// There is no room for it now.
+    Refused,
+}
+
+/// What a request that came to another fragment asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crossed {
+    /// More of the fragment is expected to be read: worth staging as a whole on a miss.
+    pub whole: bool,
+    /// Stages asked for.
+    pub stages: u32,
+}
+
+/// The predictor of one core.
+pub struct Predictor {
+    settings: Settings,
+    ranker: Ranker,
+    budget: Budget,
+    shadow: Shadow,
+    tally: Tally,
+    journal: Journal,
+}
+
+impl Predictor {
+    /// One that has seen nothing, for stages of `tier_fragments` fragments.
+    ///
+    /// # Errors
+    /// If a setting is out of its range.
+    pub fn new(settings: Settings, tier_fragments: usize) -> Result<Predictor, SettingsError> {
+        settings.check()?;
+        let tier = tier_fragments.max(1);
+        let residency = (tier / RESIDENCY_SHARE) as u64;
+        let share = f64::from(settings.prefetch_budget);
+        Ok(Predictor {
+            settings,
+            ranker: Ranker::for_reads(residency, settings.lead_ns()),
+            budget: Budget::new(tier, share, settings.stage_threshold),
+            shadow: Shadow::new(tier),
+            tally: Tally::default(),
+            journal: Journal::new(),
+        })
+    }
+
+    /// Changes the settings; what has been learned stays.
+    ///
+    /// # Errors
+    /// If a setting is out of its range.
+    pub fn configure(&mut self, settings: Settings) -> Result<(), SettingsError> {
+        settings.check()?;
+        self.budget.allow(f64::from(settings.prefetch_budget), settings.stage_threshold);
+        self.settings = settings;
+        Ok(())
+    }
+
+    /// A request of a client touches one of its fragments; requests come in order, and so do
+    /// their fragments. Calls `stage` for what to stage; `None` if the client was in that
+    /// fragment already.
+    pub fn touch(
+        &mut self,
+        client: u64,
+        access: &Access,
+        fragment: u64,
+        mut stage: impl FnMut(u32, u64),
+    ) -> Option<Crossed> {
+        let Predictor { ranker, budget, shadow, tally, journal, settings } = self;
+        let resident = |volume, fragment| shadow.holds(volume, fragment);
+        let crossing = ranker.touch(client, access, fragment, resident)?;
+        tally.crossings += 1;
+        let mut crossed = Crossed { whole: crossing.again >= WHOLE, stages: 0 };
+        if crossing.ranked.is_empty() {
+            return Some(crossed);
+        }
+        for ranked in crossing.ranked.iter().take(settings.prefetch_depth) {
+            let threshold = budget.threshold();
+            if !budget.admit(ranked.probability) {
+                continue;
+            }
+            crossed.stages += 1;
+            tally.staged(ranked.sources);
+            shadow.stage(ranked.volume, ranked.fragment, ranked.sources);
+            journal.push(Reason::new(client, access, fragment, ranked, threshold));
+            stage(ranked.volume, ranked.fragment);
+        }
+        budget.crossed();
+        Some(crossed)
+    }
+
+    /// What the request that came to a fragment met there; `kept` if the whole of it is
+    /// staged now.
+    pub fn served(&mut self, volume: u32, fragment: u64, served: Served, kept: bool) {
+        if served == Served::Near {
+            self.shadow.near(volume, fragment);
+            return;
+        }
+        let missed = served == Served::Missed;
+        self.budget.demand(volume, fragment, missed);
+        if let Some(sources) = self.shadow.demand(volume, fragment, !missed || kept) {
+            if missed {
+                // It was lost on its way, or has left earlier than the shadow thought.
+                self.tally.lost += 1;
+            } else {
+                self.tally.used(sources);
+            }
+        }
+    }
+
+    /// What became of a stage asked for.
+    pub fn answered(&mut self, volume: u32, fragment: u64, answer: Answer) {
+        if answer == Answer::Taken {
+            return;
+        }
+        self.budget.refund();
+        self.shadow.undo(volume, fragment);
+        match answer {
+            Answer::Needless => {
+                self.tally.needless += 1;
+                self.shadow.near(volume, fragment);
+            }
+            _ => self.tally.refused += 1,
+        }
+    }
+
+    /// The counters and the state of the budget.
+    pub fn report(&self) -> Tally {
+        Tally {
+            threshold: self.budget.threshold(),
+            extra: self.budget.extra(),
+            ghost_misses: self.budget.ghost_misses(),
+            models: self.ranker.models(),
+            ..self.tally.clone()
+        }
+    }
+
+    /// The newest stages and why they were made, newest first; those of one volume, if asked.
+    pub fn explain(&self, volume: Option<u32>) -> Vec<Reason> {
+        self.journal.newest(volume)
+    }
+
+    /// Memory that all of it takes but the shadow and the ghost, which are 2 x 48 bytes for
+    /// each fragment of the tier.
+    pub const fn bytes() -> usize {
+        Ranker::bytes() + Shadow::BYTES + Journal::BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(fragment: u64) -> Access {
+        Access {
+            time_ns: 1_000_000 * (fragment + 1),
+            fragment,
+            last_fragment: fragment,
+            offset_bytes: fragment << 20,
+            size_bytes: 65_536,
+            fragment_shift: 20,
+            ..Access::default()
+        }
+    }
+
+    /// Walks over fragments that all lie on the cold device; stages asked for.
+    fn walk(predictor: &mut Predictor, fragments: std::ops::Range<u64>) -> Vec<u64> {
+        let mut asked = Vec::new();
+        for fragment in fragments {
+            let there = predictor.shadow.holds(0, fragment);
+            predictor.touch(1, &read(fragment), fragment, |_, fragment| asked.push(fragment));
+            let served = if there { Served::Staged } else { Served::Missed };
+            predictor.served(0, fragment, served, true);
+        }
+        asked
+    }
+
+    #[test]
+    fn a_walk_is_staged_and_explained() {
+        let mut predictor = Predictor::new(Settings::default(), 64).unwrap();
+        let asked = walk(&mut predictor, 0..2000);
+        assert!(asked.len() > 1000, "{}", asked.len());
+        let report = predictor.report();
+        let used: u64 = report.sources().map(|source| source.used).sum();
+        assert!(used > 1000 && report.crossings == 2000, "{report:?}");
+        let reasons = predictor.explain(Some(0));
+        assert!(reasons.len() > 10 && predictor.explain(Some(1)).is_empty());
+        assert!(reasons[0].probability >= reasons[0].threshold);
+        assert!(reasons[0].fragment > reasons[0].trigger);
+        assert!(reasons[0].sources().any(|name| name == "ahead"), "{:?}", reasons[0]);
+    }
+
+    #[test]
+    fn what_is_near_is_not_staged_again() {
+        let mut predictor = Predictor::new(Settings::default(), 64).unwrap();
+        let mut asked = 0;
+        for round in 0..20 {
+            for fragment in 0..400 {
+                let mut stages = Vec::new();
+                predictor.touch(1, &read(fragment), fragment, |_, f| stages.push(f));
+                predictor.served(0, fragment, Served::Near, false);
+                asked += if round > 0 { stages.len() } else { 0 };
+                stages.into_iter().for_each(|f| predictor.answered(0, f, Answer::Needless));
+            }
+        }
+        assert_eq!(predictor.report().extra, 0, "needless stages cost nothing");
+        assert!(asked < 100, "{asked}: it knows by then");
+    }
+
+    #[test]
+    fn settings_are_checked() {
+        let bad = Settings { prefetch_depth: 0, ..Settings::default() };
+        assert!(Predictor::new(bad, 64).is_err());
+        let mut predictor = Predictor::new(Settings::default(), 64).unwrap();
+        assert!(predictor.configure(bad).is_err());
+        let none = Settings { prefetch_budget: 0.0, ..Settings::default() };
+        predictor.configure(none).unwrap();
+        assert_eq!(walk(&mut predictor, 0..500), [0; 0], "nothing may be spent");
+    }
+
+    #[test]
+    fn a_predictor_fits_into_the_memory_of_a_core() {
+        // A tier of 16 GiB of fragments of 1 MiB beside it.
+        assert!(Predictor::bytes() + 16_384 * 2 * 96 <= 32 << 20);
+    }
+}
