@@ -8,6 +8,7 @@ use predictor::prefetch::{PrefetchKind, Settings};
 
 use crate::core::meter::Meter;
 use crate::request::Failure;
+use crate::stage::load::Staging;
 use crate::table::Counters;
 use crate::table::op::Part;
 use crate::target::load::Load;
@@ -19,14 +20,17 @@ use crate::volume::composer::Message;
 
 use super::recorder::TraceTap;
 
+/// A prediction to be carried out: who made it, if another core, and for which block.
+pub type Forecast = (Option<CoreId>, SliceId, VolumeId, u64);
+
 /// Everything that arrives in a core's mailbox.
 pub enum CoreMessage {
     /// From the composer or a table of a core.
     Data(Message),
     /// A prediction of another core; answered with `Predicted`.
     Predict(CoreId, SliceId, VolumeId, u64),
-    /// A prediction sent earlier has been taken.
-    Predicted,
+    /// What became of it: the volume and block, and the owner's answer.
+    Predicted(VolumeId, u64, Staging),
     /// From the control side.
     Command(Box<Command>),
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 
-use super::command::{Command, CoreMessage, CoreStats, Outcome};
+use super::command::{Command, CoreMessage, CoreStats, Forecast, Outcome};
 use super::host::CoreHost;
 use super::observe::Observer;
 use super::sink::{CONTROL_ORIGIN, Plant};
@@ -24,7 +24,7 @@ use crate::target::nbd;
 use crate::target::nvmf;
 use crate::target::roster::{Member, Roster};
 use crate::target::socket::Socket;
-use crate::units::{BLOCK_BYTES, Nanos, SliceId, VolumeId};
+use crate::units::{BLOCK_BYTES, Nanos, VolumeId};
 use crate::volume::composer::{Composer, Message};
 
 /// Messages taken from the mailbox in one pass.
@@ -79,7 +79,7 @@ pub struct CoreLoop {
     watch: Watch,
     nbd_watches: Watches,
     nvmf_watches: Watches,
-    forecasts: Vec<(SliceId, VolumeId, u64)>,
+    forecasts: Vec<Forecast>,
     held: VecDeque<Message>,
     waiters: HashMap<u64, Sender<Outcome>>,
     next_origin: u64,
@@ -167,10 +167,12 @@ impl CoreLoop {
                 CoreMessage::Data(message) if message.takes_slot() => self.held.push_back(message),
                 CoreMessage::Data(message) => self.handle(message),
                 CoreMessage::Predict(from, slice, volume, block) => {
-                    self.forecasts.push((slice, volume, block));
-                    self.plant.mail.send(from, CoreMessage::Predicted);
+                    self.forecasts.push((Some(from), slice, volume, block));
                 }
-                CoreMessage::Predicted => self.observer.outstanding -= 1,
+                CoreMessage::Predicted(volume, block, staging) => {
+                    self.observer.outstanding -= 1;
+                    self.observer.answered(volume, block, staging, self.composer.volumes());
+                }
                 CoreMessage::Command(command) => self.command(*command),
             }
         }
@@ -235,8 +237,15 @@ impl CoreLoop {
     fn predict(&mut self) -> bool {
         let worked = !self.forecasts.is_empty();
         let mut forecasts = std::mem::take(&mut self.forecasts);
-        for (slice, volume, block) in forecasts.drain(..) {
-            self.table.predict(slice, volume, block, &mut self.plant);
+        for (from, slice, volume, block) in forecasts.drain(..) {
+            let staging = self.table.predict(slice, volume, block, &mut self.plant);
+            match from {
+                None => self.observer.answered(volume, block, staging, self.composer.volumes()),
+                Some(from) => {
+                    let answer = CoreMessage::Predicted(volume, block, staging);
+                    self.plant.mail.send(from, answer);
+                }
+            }
         }
         self.forecasts = forecasts;
         worked
@@ -289,6 +298,9 @@ impl CoreLoop {
     /// Hands completions to the target that made the requests.
     fn complete(&mut self) -> bool {
         let mut worked = false;
+        for (watched, met) in self.plant.met.drain(..) {
+            self.observer.met(&watched, met, self.composer.volumes());
+        }
         while let Some(completion) = self.plant.completions.pop() {
             worked = true;
             self.errors += u64::from(completion.result.is_err());

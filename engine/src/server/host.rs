@@ -1,10 +1,10 @@
 //! What a core offers its targets.
 
-use super::command::CoreMessage;
+use super::command::{CoreMessage, Forecast};
 use super::observe::Observer;
 use super::sink::{Plant, RESERVED_PAGES};
 use crate::request::{Buf, Host, Op, Request, VolumeView};
-use crate::units::{BLOCK_SHIFT, Nanos, SliceId, VolumeId};
+use crate::units::{BLOCK_SHIFT, Nanos, VolumeId};
 use crate::volume::composer::Composer;
 use crate::volume::placement::{core_of, slice_of};
 
@@ -17,7 +17,7 @@ pub struct CoreHost<'a> {
     /// Sees every request.
     pub observer: &'a mut Observer,
     /// Predictions for slices of this core.
-    pub forecasts: &'a mut Vec<(SliceId, VolumeId, u64)>,
+    pub forecasts: &'a mut Vec<Forecast>,
     /// Flushes so far.
     pub flushes: &'a mut u64,
     /// The time.
@@ -48,19 +48,19 @@ impl Host for CoreHost<'_> {
         let Self { composer, plant, observer, forecasts, now, .. } = self;
         let cores = u8::try_from(plant.mail.cores()).expect("at most 255 cores");
         let mut ahead = smallvec::SmallVec::<[(VolumeId, u64); 16]>::new();
-        let stage = observer.see(&request, composer.volumes(), *now, |found| ahead.push(found));
+        let foresight = observer.see(&request, composer.volumes(), *now, |found| ahead.push(found));
         for &(volume, block) in &ahead {
             let slice = slice_of(volume, block << BLOCK_SHIFT);
             let owner = core_of(slice, cores);
             if owner == plant.core {
-                forecasts.push((slice, volume, block));
+                forecasts.push((None, slice, volume, block));
             } else if observer.may_send() {
                 observer.outstanding += 1;
                 let from = plant.core;
                 plant.mail.send(owner, CoreMessage::Predict(from, slice, volume, block));
             }
         }
-        composer.submit(request, stage, *plant);
+        composer.submit(request, foresight, *plant);
     }
     fn volumes(&self) -> &[VolumeView] {
         self.composer.volumes().views()

@@ -10,18 +10,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_queue::ArrayQueue;
 use predictor::Access;
 use predictor::lstm::Weights;
+use predictor::online::{Answer, Predictor, Served};
 use predictor::prefetch::{Outcome, Predictions, PrefetchKind, Prefetcher, Settings};
 use predictor::trace::{Op as TraceOp, Record};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::recorder::TraceTap;
 use crate::request::{Op, Request};
+use crate::stage::load::Staging;
 use crate::table::Counters;
-use crate::units::{BLOCK_SHIFT, ClientId, Nanos, VolumeId};
+use crate::table::sink::Met;
+use crate::units::{BLOCK_SHIFT, ClientId, FragmentSize, Nanos, VolumeId};
 use crate::volume::Volumes;
+use crate::volume::composer::{Foresight, Watched};
 
 /// Predictions of one core that other cores have not yet taken.
 const MAX_OUTSTANDING: u32 = 64;
+/// Most fragments that the learned predictor follows the stages of.
+const MAX_TIER: usize = 1 << 14;
 /// Clients whose patterns are followed at once on one core.
 const MAX_CLIENTS: usize = 256;
 
@@ -36,13 +42,24 @@ pub struct Verdicts {
     wasted: AtomicU64,
 }
 
-/// A prediction to be delivered: volume and first block.
-pub type Forecast = (VolumeId, u64);
-
 /// A client as traces name it.
 fn short_client(client: ClientId) -> u32 {
     let [a, b, c, d, ..] = client.get().to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
+}
+
+/// The first block of a fragment, if the volume has it.
+fn first_block(volumes: &Volumes, volume: u32, fragment: u64) -> Option<(VolumeId, u64)> {
+    let id = VolumeId::new(volume);
+    let of = volumes.get(id)?;
+    let byte = fragment.checked_mul(of.fragment.bytes())?;
+    (byte < of.view.size_bytes).then_some((id, byte >> BLOCK_SHIFT))
+}
+
+/// Fragments that stages of so many bytes hold.
+fn tier_fragments(stage_bytes: u64) -> usize {
+    let fragments = stage_bytes / FragmentSize::DEFAULT.bytes();
+    usize::try_from(fragments).unwrap_or(MAX_TIER).clamp(1, MAX_TIER)
 }
 
 /// The interceptor of one core.
@@ -51,6 +68,10 @@ pub struct Observer {
     settings: Settings,
     weights: Option<Arc<Weights>>,
     clients: FxHashMap<ClientId, Prefetcher>,
+    /// The learned one, of all clients.
+    predictor: Option<Box<Predictor>>,
+    /// Fragments of the default size that stages hold, by this core's share.
+    tier_fragments: usize,
     lessons: Arc<ArrayQueue<Lesson>>,
     /// Where a recording copies requests to.
     pub tap: Option<Arc<TraceTap>>,
@@ -68,14 +89,17 @@ impl Observer {
     pub fn new(
         kind: PrefetchKind,
         settings: Settings,
+        stage_bytes: u64,
         lessons: Arc<ArrayQueue<Lesson>>,
         verdicts: Arc<Verdicts>,
     ) -> Self {
-        Self {
+        let mut this = Self {
             kind,
             settings,
             weights: None,
             clients: FxHashMap::with_capacity_and_hasher(MAX_CLIENTS, FxBuildHasher),
+            predictor: None,
+            tier_fragments: tier_fragments(stage_bytes),
             lessons,
             tap: None,
             verdicts,
@@ -83,14 +107,32 @@ impl Observer {
             taken: [0; 3],
             out: Predictions::default(),
             outstanding: 0,
-        }
+        };
+        this.configure(kind, settings);
+        this
     }
 
-    /// Changes who prefetches; patterns are learned anew.
+    /// Changes who prefetches, and how. The learned one keeps what it knows as long as it is
+    /// asked; the others learn anew.
     pub fn configure(&mut self, kind: PrefetchKind, settings: Settings) {
         self.kind = kind;
         self.settings = settings;
         self.clients.clear();
+        if kind != PrefetchKind::Learned {
+            self.predictor = None;
+            return;
+        }
+        let known = self.predictor.as_mut().map(|predictor| predictor.configure(settings));
+        if known.is_none_or(|result| result.is_err()) {
+            let made = Predictor::new(settings, self.tier_fragments);
+            let checked = made.expect("settings are checked where they are set");
+            self.predictor = Some(Box::new(checked));
+        }
+    }
+
+    /// The learned predictor, if it is at work.
+    pub fn predictor(&self) -> Option<&Predictor> {
+        self.predictor.as_deref()
     }
 
     /// Takes new weights.
@@ -111,19 +153,19 @@ impl Observer {
         self.outstanding < MAX_OUTSTANDING
     }
 
-    /// Sees a request. Calls `forecast` for each block whose fragment is expected soon;
-    /// returns true if the request belongs to a stream worth staging on a miss.
+    /// Sees a request. Calls `forecast` for each volume and first block whose fragment is
+    /// expected soon; says what is foreseen of the request itself.
     pub fn see(
         &mut self,
         request: &Request,
         volumes: &Volumes,
         now: Nanos,
-        mut forecast: impl FnMut(Forecast),
-    ) -> bool {
+        mut forecast: impl FnMut((VolumeId, u64)),
+    ) -> Foresight {
         let write = match request.op {
             Op::Read => false,
             Op::Write | Op::CompareAndWrite => true,
-            _ => return false,
+            _ => return Foresight::default(),
         };
         if let Some(tap) = &self.tap {
             let record = Record {
@@ -135,7 +177,7 @@ impl Observer {
             };
             tap.push(request.volume, record);
         }
-        let Some(volume) = volumes.get(request.volume) else { return false };
+        let Some(volume) = volumes.get(request.volume) else { return Foresight::default() };
         let shift = volume.fragment.log2();
         let last = request.offset.get() + u64::from(request.length.max(1)) - 1;
         let access = Access {
@@ -148,32 +190,87 @@ impl Observer {
             size_bytes: request.length,
             fragment_shift: shift,
         };
+        if self.predictor.is_some() {
+            return self.look_ahead(request.client, &access, volumes, forecast);
+        }
         if self.kind == PrefetchKind::Lstm {
             // A full queue means that the trainer is behind: it learns from a sample.
             let _ = self.lessons.push((request.client, access));
         }
         if !self.knows(request.client, shift) {
-            return false;
+            return Foresight::default();
         }
         let Self { clients, out, .. } = self;
         let prefetcher = clients.get_mut(&request.client).expect("it is known");
         prefetcher.observe(&access, out);
-        let mut predictable = false;
+        let mut whole = false;
         for prediction in out.as_slice() {
-            let id = VolumeId::new(prediction.volume);
-            let Some(volume) = volumes.get(id) else { continue };
-            let byte = prediction.fragment.checked_shl(u32::from(volume.fragment.log2()));
-            predictable = true;
-            if let Some(byte) = byte.filter(|byte| *byte < volume.view.size_bytes) {
-                forecast((id, byte >> BLOCK_SHIFT));
+            let place = first_block(volumes, prediction.volume, prediction.fragment);
+            whole |= volumes.get(VolumeId::new(prediction.volume)).is_some();
+            place.into_iter().for_each(&mut forecast);
+        }
+        Foresight { whole, watched: false }
+    }
+
+    fn look_ahead(
+        &mut self,
+        client: ClientId,
+        access: &Access,
+        volumes: &Volumes,
+        mut forecast: impl FnMut((VolumeId, u64)),
+    ) -> Foresight {
+        let predictor = self.predictor.as_mut().expect("the learned one is at work");
+        let mut beyond = smallvec::SmallVec::<[(u32, u64); 16]>::new();
+        let mut foresight = Foresight::default();
+        for fragment in access.fragment..=access.last_fragment {
+            let stage = |volume, fragment| match first_block(volumes, volume, fragment) {
+                Some(place) => forecast(place),
+                None => beyond.push((volume, fragment)),
+            };
+            if let Some(crossed) = predictor.touch(client.get(), access, fragment, stage) {
+                let of_reads = !access.write;
+                foresight = Foresight { whole: crossed.whole && of_reads, watched: of_reads };
             }
         }
-        predictable
+        // There is nothing past a volume's end.
+        for (volume, fragment) in beyond {
+            predictor.answered(volume, fragment, Answer::Needless);
+        }
+        foresight
+    }
+
+    /// What a request that came to a fragment has met there.
+    pub fn met(&mut self, watched: &Watched, met: Met, volumes: &Volumes) {
+        let Some(predictor) = &mut self.predictor else { return };
+        let Some(of) = volumes.get(watched.volume) else { return };
+        let shift = of.fragment.log2();
+        let last = watched.offset + u64::from(watched.length.max(1)) - 1;
+        let (served, kept) = match met {
+            Met::Near => (Served::Near, false),
+            Met::Staged => (Served::Staged, true),
+            Met::Fetched => (Served::Missed, true),
+            Met::Missed => (Served::Missed, false),
+        };
+        for fragment in watched.offset >> shift..=last >> shift {
+            predictor.served(watched.volume.get(), fragment, served, kept);
+        }
+    }
+
+    /// What became of a prediction of this core.
+    pub fn answered(&mut self, volume: VolumeId, block: u64, staging: Staging, volumes: &Volumes) {
+        let Some(predictor) = &mut self.predictor else { return };
+        let Some(of) = volumes.get(volume) else { return };
+        let answer = match staging {
+            Staging::There | Staging::Waits => Answer::Taken,
+            Staging::Needless => Answer::Needless,
+            Staging::NoRoom => Answer::Refused,
+        };
+        predictor.answered(volume.get(), (block << BLOCK_SHIFT) >> of.fragment.log2(), answer);
     }
 
     /// True if the client has a prefetcher, made now if need be and possible.
     fn knows(&mut self, client: ClientId, shift: u8) -> bool {
-        if self.kind == PrefetchKind::None {
+        if matches!(self.kind, PrefetchKind::None | PrefetchKind::Learned) {
             return false;
         }
         if self.clients.contains_key(&client) {

@@ -11,9 +11,9 @@ use crate::format::superblock::Role;
 use crate::pool::space_map::SpaceMap;
 use crate::request::{Buf, Completion, Failure};
 use crate::table::pool::Pool;
-use crate::table::sink::{Done, Io, IoKind, IoResult, Mem, Sink};
+use crate::table::sink::{Done, Io, IoKind, IoResult, Mem, Met, Sink};
 use crate::units::{BLOCK_BYTES, CoreId, DeviceId, Nanos};
-use crate::volume::composer::{Composer, Message, Outlet};
+use crate::volume::composer::{Composer, Message, Outlet, Watched};
 
 /// Pages of the arena that targets leave to the engine: old blocks, groups, copies.
 pub const RESERVED_PAGES: u32 = 2048;
@@ -53,6 +53,8 @@ pub struct Plant {
     pub local: VecDeque<Message>,
     /// For the targets of this core.
     pub completions: Vec<Completion>,
+    /// What watched requests have met.
+    pub met: Vec<(Watched, Met)>,
     /// Ended operations of the control side: origin and outcome.
     pub control: Vec<(u64, Result<(), Failure>)>,
     in_flight: Pool<InFlight>,
@@ -84,6 +86,7 @@ impl Plant {
             mail,
             local: VecDeque::with_capacity(4096),
             completions: Vec::with_capacity(1024),
+            met: Vec::with_capacity(1024),
             control: Vec::new(),
             in_flight: Pool::new(max_ops * count),
             demand: VecDeque::with_capacity(4096),
@@ -256,5 +259,8 @@ impl Outlet for Plant {
     }
     fn complete(&mut self, completion: Completion) {
         self.completions.push(completion);
+    }
+    fn met(&mut self, watched: Watched, met: Met) {
+        self.met.push((watched, met));
     }
 }

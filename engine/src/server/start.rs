@@ -78,6 +78,7 @@ pub fn predictor_settings(config: &Config) -> predictor::prefetch::Settings {
         sequence_length: config.sequence_length as usize,
         prefetch_depth: config.prefetch_depth as usize,
         stage_threshold: config.stage_threshold,
+        prefetch_budget: config.prefetch_budget,
         fragment_shift: config.fragment_size().log2(),
     }
 }
@@ -159,6 +160,7 @@ pub fn assemble(
         let mut observer = Observer::new(
             config.prefetch,
             predictor_settings(config),
+            config.stage_budget.bytes(),
             Arc::clone(lessons),
             Arc::clone(&verdicts),
         );

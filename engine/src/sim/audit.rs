@@ -7,6 +7,7 @@ use super::world::World;
 use crate::request::Request;
 use crate::table::open::GROUP_BUF_BYTES;
 use crate::units::{BLOCK_BYTES, VolumeId, WINDOW_BYTES};
+use crate::volume::composer::Foresight;
 
 /// Steps after which whatever is under way should long have ended.
 const PATIENCE: u64 = 400_000;
@@ -44,7 +45,7 @@ impl World {
     }
 
     fn ask(&mut self, core: usize, request: Request) {
-        self.cores[core].ask(Asked::Request(request, false));
+        self.cores[core].ask(Asked::Request(request, Foresight::default()));
     }
 
     /// The blocks that hold, or once held, something.

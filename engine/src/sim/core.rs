@@ -14,13 +14,13 @@ use crate::table::Table;
 use crate::table::op::Part;
 use crate::table::sink::IoResult;
 use crate::units::{BLOCK_BYTES, CoreId, Nanos, SliceId, VolumeId};
-use crate::volume::composer::{Composer, Message};
+use crate::volume::composer::{Composer, Foresight, Message};
 
 /// What reaches a core from outside: from its clients, predictors and the control thread.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// A client's request; stage its fragment on a miss?
-    Request(Request, bool),
+    /// A client's request, and what is foreseen of it.
+    Request(Request, Foresight),
     /// A block will be read soon.
     Predict(SliceId, VolumeId, u64),
     /// Move a volume to the cold tier.
@@ -178,7 +178,7 @@ impl World {
         }
         let Some(asked) = self.cores[core].asked.pop_front() else { return false };
         self.with_core(core, |core, sink| match asked {
-            Asked::Request(request, stage) => core.composer.submit(request, stage, sink),
+            Asked::Request(request, foresight) => core.composer.submit(request, foresight, sink),
             Asked::Predict(slice, volume, block) => {
                 core.table.predict(slice, volume, block, sink);
             }

@@ -14,6 +14,7 @@ use crate::table::op::Token;
 use crate::table::sink::{Io, IoKind};
 use crate::table::slice::Commit;
 use crate::units::{BLOCK_BYTES, SEGMENT_BYTES, WINDOW_BLOCKS, WINDOW_BYTES};
+use crate::volume::composer::Foresight;
 
 /// What a world is made to come across.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +182,7 @@ impl World {
                 let (volume, _) = self.playground.volumes[0];
                 let (oracle, shared) = (&mut self.oracle, &mut self.shared);
                 let request = self.clients.flush(volume, core_id(0), oracle, shared);
-                self.cores[0].ask(Asked::Request(request, false));
+                self.cores[0].ask(Asked::Request(request, Foresight::default()));
             }
         }
         Ok(())

@@ -7,9 +7,9 @@ use crate::core::buddy::Buddy;
 use crate::device::sim::{Ended, How, Rng, SimDisk};
 use crate::pool::space_map::SpaceMap;
 use crate::request::{Buf, Completion};
-use crate::table::sink::{Done, Io, IoResult, Mem, Sink};
+use crate::table::sink::{Done, Io, IoResult, Mem, Met, Sink};
 use crate::units::{BLOCK_BYTES, CoreId, DeviceId};
-use crate::volume::composer::{Composer, Message, Outlet};
+use crate::volume::composer::{Composer, Message, Outlet, Watched};
 
 /// Pages of a simulated core's arena: 40 MiB.
 const ARENA_PAGES: u32 = 10 * 1024;
@@ -226,5 +226,8 @@ impl Outlet for SimSink<'_> {
     }
     fn complete(&mut self, completion: Completion) {
         self.shared.completions.push(completion);
+    }
+    fn met(&mut self, watched: Watched, met: Met) {
+        unreachable!("nobody watches {watched:?}: {met:?}")
     }
 }

@@ -15,6 +15,7 @@ use crate::request::Failure;
 use crate::table::op::Token;
 use crate::table::sink::{Io, IoKind};
 use crate::units::{BLOCK_BYTES, ClientId, Nanos};
+use crate::volume::composer::Foresight;
 use crate::volume::placement::{core_of, slice_of};
 
 /// Kinds of events tried in a step before it passes without one.
@@ -171,8 +172,9 @@ impl World {
             return false;
         };
         self.tell_request(request.tag, &want, core);
-        let stage = stage && self.exists(Fault::Tiers);
-        self.cores[core].ask(Asked::Request(request, stage));
+        let whole = stage && self.exists(Fault::Tiers);
+        let foresight = Foresight { whole, watched: false };
+        self.cores[core].ask(Asked::Request(request, foresight));
         true
     }
 

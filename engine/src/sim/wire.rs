@@ -16,6 +16,7 @@ use crate::device::sim::SECTOR_BYTES;
 use crate::request::{Buf, Failure, Host, Request, VolumeView};
 use crate::table::sink::Sink;
 use crate::target::nvmf::{Namespace, Namespaces};
+use crate::volume::composer::Foresight;
 use crate::volume::{Volume, Volumes};
 
 /// Bytes of commands by their tags.
@@ -84,7 +85,8 @@ impl Host for DoorHost<'_, '_> {
         self.core.composer.can_submit()
     }
     fn submit(&mut self, request: Request) {
-        self.core.composer.submit(request, self.stage, self.sink);
+        let foresight = Foresight { whole: self.stage, watched: false };
+        self.core.composer.submit(request, foresight, self.sink);
     }
     fn volumes(&self) -> &[VolumeView] {
         unreachable!("queues know their namespaces")

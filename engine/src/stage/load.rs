@@ -17,31 +17,50 @@ const RUN_BLOCKS: u32 = 256;
 /// Device reads of one load that may be under way.
 const MAX_PENDING: u32 = 4;
 
+/// What comes of the wish to stage a fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Staging {
+    /// There is a stage, ready or loading.
+    There,
+    /// It waits for its map, or for another load to end.
+    Waits,
+    /// No block of it is on a cold device alone.
+    Needless,
+    /// There is no room, or its map is lost.
+    NoRoom,
+}
+
+impl Staging {
+    pub(crate) fn is_there(self) -> bool {
+        self == Staging::There
+    }
+}
+
 impl Table {
-    /// A prediction: `block` of `volume` will be read soon. Returns true if a load began or waits.
+    /// A prediction: `block` of `volume` will be read soon.
     pub fn predict<S: Sink>(
         &mut self,
         id: SliceId,
         volume: VolumeId,
         block: u64,
         sink: &mut S,
-    ) -> bool {
+    ) -> Staging {
         let slice = self.slice(id);
         let key = slice.index.spot(volume, block, FragmentSize::DEFAULT).key;
-        let began = match slice.index.lookup(key) {
+        let staging = match slice.index.lookup(key) {
             Lookup::Here(at) => self.stage_for(id, at, sink),
-            Lookup::Absent => false,
+            Lookup::Absent => Staging::Needless,
             Lookup::Away => {
                 self.wish(id, key);
                 let wanted = self.want(id, Span::of(key), sink);
                 if wanted == Wanted::Here {
                     self.stage_wished(id, Span::of(key), sink);
                 }
-                wanted != Wanted::Lost
+                if wanted == Wanted::Lost { Staging::NoRoom } else { Staging::Waits }
             }
         };
         self.settle(sink);
-        began
+        staging
     }
 
     fn wish(&mut self, id: SliceId, key: FragmentKey) {
@@ -82,22 +101,23 @@ impl Table {
         self.settle(sink);
     }
 
-    /// Stages a fragment now or when another load ends; false if there is no reason or room.
-    pub(crate) fn stage_for<S: Sink>(&mut self, id: SliceId, at: FragRef, sink: &mut S) -> bool {
+    /// Stages a fragment now or when another load ends.
+    pub(crate) fn stage_for<S: Sink>(&mut self, id: SliceId, at: FragRef, sink: &mut S) -> Staging {
         let fragment = self.slice(id).index.held(at);
         if fragment.stage.is_some() {
-            return true;
+            return Staging::There;
         }
         let cold = (0..fragment.size.blocks()).any(|block| fragment.entry(block).only_cold());
         if !cold {
-            return false;
+            return Staging::Needless;
         }
         if self.stages.may_load() {
-            return self.begin_load(id, at, sink);
+            let began = self.begin_load(id, at, sink);
+            return if began { Staging::There } else { Staging::NoRoom };
         }
         let key = self.slice(id).index.held(at).key;
         self.wish(id, key);
-        false
+        Staging::Waits
     }
 
     fn begin_load<S: Sink>(&mut self, id: SliceId, at: FragRef, sink: &mut S) -> bool {

@@ -13,7 +13,7 @@
 
 use super::Table;
 use super::op::Token;
-use super::sink::{Done, Io, IoKind, IoResult, Sink};
+use super::sink::{Done, Io, IoKind, IoResult, Met, Sink};
 use super::slice::{Commit, Slice, Snapshot, Waiter};
 use crate::format::journal_block::{HEADER_BYTES, Header, MAX_GROUP_BLOCKS, PAYLOAD_BYTES, seal};
 use crate::format::record::{Record, Records};
@@ -104,7 +104,7 @@ impl Table {
         if flush.remaining == 0 {
             let flush = self.flushes.remove(index);
             let result = flush.failure.map_or(Ok(()), Err);
-            sink.done(Done { origin: flush.origin, buf: None, result });
+            sink.done(Done { origin: flush.origin, met: Met::Near, buf: None, result });
         }
     }
 

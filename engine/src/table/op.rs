@@ -6,7 +6,7 @@
 
 use super::entry::Place;
 use super::fragment::FragRef;
-use super::sink::Mem;
+use super::sink::{Mem, Met};
 use crate::format::record::FragmentKey;
 use crate::request::{Buf, Failure, Op};
 use crate::units::{Crc, FragmentSize, SliceId, VolumeId, WINDOW_BLOCKS};
@@ -51,6 +51,8 @@ pub struct Ask {
     pub slice: SliceId,
     /// Pieces not ended.
     pub remaining: u32,
+    /// What its pieces have met.
+    pub met: Met,
     /// The first failure of a piece.
     pub failure: Option<Failure>,
 }

@@ -6,7 +6,7 @@ use super::fragment::Fragment;
 use super::limbo::Freed;
 use super::maps::Reach;
 use super::op::{Phase, Piece, Token};
-use super::sink::{Io, IoKind, IoResult, Sink};
+use super::sink::{Io, IoKind, IoResult, Met, Sink};
 use crate::planted::{Bug, planted};
 use crate::request::Failure;
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, DeviceId, DeviceOffset};
@@ -79,26 +79,39 @@ impl Table {
             match staged {
                 Some(slot) if self.stages.covers(slot, first, count) => {
                     self.use_stage(slot, waited);
+                    self.meet(index, Met::Staged);
                 }
                 Some(slot) if self.stages.is_loading(slot) => {
                     if !waited {
+                        self.meet(index, Met::Staged);
                         self.counters.late += 1;
                         self.stages.mark_used(slot);
                         self.pieces.get_mut(index).waited = true;
                     }
                     return self.wait(index);
                 }
-                Some(_) => self.counters.misses += 1,
+                Some(_) => {
+                    self.meet(index, Met::Fetched);
+                    self.counters.misses += 1;
+                }
                 None => {
                     self.counters.misses += u64::from(!waited);
-                    if stage && !waited && self.stage_for(id, at, sink) {
+                    if stage && !waited && self.stage_for(id, at, sink).is_there() {
+                        self.meet(index, Met::Fetched);
                         self.pieces.get_mut(index).waited = true;
                         return self.wait(index);
                     }
+                    self.meet(index, Met::Missed);
                 }
             }
         }
         self.issue_read(index, sink);
+    }
+
+    /// Notes for the one who asked where a piece finds its blocks.
+    fn meet(&mut self, index: u32, met: Met) {
+        let ask = self.asks.get_mut(self.pieces.get(index).ask);
+        ask.met = ask.met.max(met);
     }
 
     /// Copies what is staged, zeroes holes and reads the rest in contiguous runs.

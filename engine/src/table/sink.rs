@@ -76,11 +76,27 @@ pub struct Io {
 /// How a device operation ended.
 pub type IoResult = Result<(), Failure>;
 
+/// Where a read found its blocks, in rising order of what it had to wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Met {
+    /// None was on a cold device alone; or it was no read.
+    #[default]
+    Near,
+    /// Staged, or on their way there.
+    Staged,
+    /// It waited for the cold device; all of the fragment is staged now.
+    Fetched,
+    /// It waited for the cold device.
+    Missed,
+}
+
 /// The end of a request at its owner.
 #[derive(Debug)]
 pub struct Done {
     /// Who asked: the composer's own name for the part.
     pub origin: u64,
+    /// What a read has met.
+    pub met: Met,
     /// The buffer that came with it.
     pub buf: Option<Buf>,
     /// Outcome.

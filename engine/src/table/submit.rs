@@ -6,7 +6,7 @@ use super::index::{Span, Spot};
 use super::limbo::Freed;
 use super::maps::Reach;
 use super::op::{Ask, Kind, Part, Phase, Piece};
-use super::sink::{Done, Mem, Sink};
+use super::sink::{Done, Mem, Met, Sink};
 use super::slice::Waiter;
 use crate::format::record::{FragmentKey, fragment_bytes, put_drop, put_fragment};
 use crate::planted::{Bug, planted};
@@ -55,6 +55,7 @@ impl Table {
             zeros: None,
             slice,
             remaining: 1,
+            met: Met::Near,
             failure: None,
         };
         let ask = self.asks.insert(ask).expect("can_submit was true");
@@ -324,7 +325,7 @@ impl Table {
             sink.free(zeros);
         }
         let result = ask.failure.map_or(Ok(()), Err);
-        sink.done(Done { origin: ask.origin, buf: ask.buf, result });
+        sink.done(Done { origin: ask.origin, met: ask.met, buf: ask.buf, result });
     }
 
     /// One byte per block: 1 if it has bytes somewhere.

@@ -10,7 +10,7 @@ use crate::planted::{Bug, planted};
 use crate::request::{Buf, Completion, Failure, Op, Request};
 use crate::table::op::Part;
 use crate::table::pool::Pool;
-use crate::table::sink::Done;
+use crate::table::sink::{Done, Met};
 use crate::units::{CoreId, DeviceId, SliceId, VolumeId, WINDOW_BYTES};
 
 /// What one core says to another.
@@ -40,12 +40,34 @@ impl Message {
     }
 }
 
+/// What the predictor says of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Foresight {
+    /// More of the fragment is expected to be read: stage all of it on a miss.
+    pub whole: bool,
+    /// Tell what the request has met: [`Outlet::met`].
+    pub watched: bool,
+}
+
+/// A request that the predictor wants to hear of again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Its volume.
+    pub volume: VolumeId,
+    /// Its first byte.
+    pub offset: u64,
+    /// Its bytes.
+    pub length: u32,
+}
+
 /// Where the composer's output goes.
 pub trait Outlet {
     /// To a core, this one included.
     fn send(&mut self, to: CoreId, message: Message);
     /// To the target that made the request.
     fn complete(&mut self, completion: Completion);
+    /// A watched request has met this; before its completion.
+    fn met(&mut self, watched: Watched, met: Met);
 }
 
 #[derive(Debug)]
@@ -54,6 +76,8 @@ struct Pending {
     buf: Option<Buf>,
     remaining: u32,
     failure: Option<Failure>,
+    watched: Option<Watched>,
+    met: Met,
     /// Parity of the volumes' epoch in which it began.
     epoch: usize,
 }
@@ -142,11 +166,11 @@ impl Composer {
         self.pending.len()
     }
 
-    /// Takes a request. `stage`: the predictor wants its fragment staged on a miss.
+    /// Takes a request.
     ///
     /// # Panics
     /// Unless [`Composer::can_submit`]; if the request crosses a window (a segment for status).
-    pub fn submit(&mut self, request: Request, stage: bool, out: &mut impl Outlet) {
+    pub fn submit(&mut self, request: Request, foresight: Foresight, out: &mut impl Outlet) {
         let Request { tag, volume, op, fua, offset, length, buf, .. } = request;
         #[cfg(feature = "planted")]
         let client = request.client;
@@ -164,7 +188,10 @@ impl Composer {
         }
         let asked = if planted(Bug::FlushOfOneCore) { 1 } else { self.cores };
         let remaining = if flush { u32::from(asked) } else { 1 };
-        let pending = Pending { tag, buf: None, remaining, failure: None, epoch: self.epoch };
+        let watched = Watched { volume, offset: offset.get(), length };
+        let watched = foresight.watched.then_some(watched);
+        let (failure, met, epoch) = (None, Met::Near, self.epoch);
+        let pending = Pending { tag, buf: None, remaining, failure, watched, met, epoch };
         self.live[self.epoch] += 1;
         let index = self.pending.insert(pending).expect("can_submit was true");
         let origin = u64::from(self.core.get()) << INDEX_BITS | u64::from(index);
@@ -179,7 +206,7 @@ impl Composer {
         assert_eq!(offset.get() / window, last / window, "a request stays within a window");
         let slice = slice_of(volume, offset.get());
         let offset = offset.get();
-        let hint = None;
+        let (stage, hint) = (foresight.whole, None);
         let part = Part { origin, volume, op, fua, offset, length, fragment, stage, buf, hint };
         out.send(core_of(slice, self.cores), Message::Part(slice, part));
     }
@@ -217,9 +244,13 @@ impl Composer {
         if let Err(failure) = done.result {
             pending.failure.get_or_insert(failure);
         }
+        pending.met = pending.met.max(done.met);
         if pending.remaining == 0 {
-            let Pending { tag, buf, failure, epoch, .. } = self.pending.remove(index);
+            let Pending { tag, buf, failure, watched, met, epoch, .. } = self.pending.remove(index);
             self.live[epoch] -= 1;
+            if let Some(watched) = watched {
+                out.met(watched, met);
+            }
             out.complete(Completion { tag, buf, result: failure.map_or(Ok(()), Err) });
         }
     }
@@ -236,6 +267,7 @@ mod tests {
     struct Recorded {
         sent: Vec<(CoreId, Message)>,
         completed: Vec<Completion>,
+        met: Vec<(Watched, Met)>,
     }
 
     impl Outlet for Recorded {
@@ -244,6 +276,9 @@ mod tests {
         }
         fn complete(&mut self, completion: Completion) {
             self.completed.push(completion);
+        }
+        fn met(&mut self, watched: Watched, met: Met) {
+            self.met.push((watched, met));
         }
     }
 
@@ -259,6 +294,10 @@ mod tests {
         composer
     }
 
+    fn done(origin: u64, met: Met, result: Result<(), Failure>) -> Done {
+        Done { origin, met, buf: None, result }
+    }
+
     fn request(op: Op, offset: u64, length: u32) -> Request {
         let (client, volume) = (ClientId::new(0), VolumeId::new(1));
         let offset = VolumeOffset::new(offset);
@@ -269,7 +308,8 @@ mod tests {
     fn a_request_goes_to_the_owner_of_its_segment_and_comes_back() {
         let (mut composer, mut out) = (composer(), Recorded::default());
         let offset = 2 * SEGMENT_BYTES + 512;
-        composer.submit(request(Op::Discard, offset, 4096), true, &mut out);
+        let foresight = Foresight { whole: true, watched: true };
+        composer.submit(request(Op::Discard, offset, 4096), foresight, &mut out);
         let (to, Message::Part(slice, part)) = out.sent.pop().expect("sent") else {
             panic!("a part")
         };
@@ -277,7 +317,9 @@ mod tests {
         assert_eq!(to, core_of(slice, 3));
         assert!(part.stage && part.offset == offset && part.length == 4096);
         assert_eq!(Composer::home(part.origin), CoreId::new(1));
-        composer.done(Done { origin: part.origin, buf: None, result: Ok(()) }, &mut out);
+        composer.done(done(part.origin, Met::Staged, Ok(())), &mut out);
+        let watched = Watched { volume: VolumeId::new(1), offset, length: 4096 };
+        assert_eq!(out.met, [(watched, Met::Staged)]);
         assert_eq!((out.completed[0].tag, out.completed[0].result), (9, Ok(())));
         assert_eq!(composer.in_flight(), 0);
     }
@@ -285,14 +327,14 @@ mod tests {
     #[test]
     fn a_flush_asks_every_core_and_fails_if_one_does() {
         let (mut composer, mut out) = (composer(), Recorded::default());
-        composer.submit(request(Op::Flush, 0, 0), false, &mut out);
+        composer.submit(request(Op::Flush, 0, 0), Foresight::default(), &mut out);
         let cores: Vec<_> = out.sent.iter().map(|(to, _)| to.get()).collect();
         assert_eq!(cores, [0, 1, 2]);
         for (to, message) in std::mem::take(&mut out.sent) {
             let Message::Flush(_, origin) = message else { panic!("a flush") };
             assert!(out.completed.is_empty());
             let result = if to.get() == 1 { Err(Failure::Device) } else { Ok(()) };
-            composer.done(Done { origin, buf: None, result }, &mut out);
+            composer.done(done(origin, Met::Near, result), &mut out);
         }
         assert_eq!(out.completed[0].result, Err(Failure::Device));
     }
@@ -300,12 +342,16 @@ mod tests {
     #[test]
     fn what_a_volume_does_not_allow_fails_at_once() {
         let (mut composer, mut out) = (composer(), Recorded::default());
-        composer.submit(request(Op::Discard, 4 * SEGMENT_BYTES - 512, 1024), false, &mut out);
+        composer.submit(
+            request(Op::Discard, 4 * SEGMENT_BYTES - 512, 1024),
+            Foresight::default(),
+            &mut out,
+        );
         composer.set_volumes(volumes(SEGMENT_BYTES, true));
-        composer.submit(request(Op::Discard, 0, 512), false, &mut out);
-        composer.submit(request(Op::Discard, 0, 0), false, &mut out);
+        composer.submit(request(Op::Discard, 0, 512), Foresight::default(), &mut out);
+        composer.submit(request(Op::Discard, 0, 0), Foresight::default(), &mut out);
         composer.stop();
-        composer.submit(request(Op::Flush, 0, 0), false, &mut out);
+        composer.submit(request(Op::Flush, 0, 0), Foresight::default(), &mut out);
         let results: Vec<_> = out.completed.iter().map(|end| end.result).collect();
         let expected =
             [Failure::OutOfRange, Failure::ReadOnly, Failure::ReadOnly, Failure::Stopping];
@@ -316,13 +362,14 @@ mod tests {
     #[test]
     fn volumes_settle_when_the_requests_before_have_ended() {
         let (mut composer, mut out) = (composer(), Recorded::default());
-        composer.submit(request(Op::Discard, 0, 512), false, &mut out);
+        composer.submit(request(Op::Discard, 0, 512), Foresight::default(), &mut out);
         composer.set_volumes(volumes(SEGMENT_BYTES, false));
-        composer.submit(request(Op::Discard, 0, 512), false, &mut out);
+        composer.submit(request(Op::Discard, 0, 512), Foresight::default(), &mut out);
         assert!(!composer.has_settled());
         let Message::Part(_, part) = &out.sent[0].1 else { panic!("a part") };
         let origin = part.origin;
-        composer.done(Done { origin, buf: None, result: Ok(()) }, &mut out);
+        composer.done(done(origin, Met::Near, Ok(())), &mut out);
+        assert!(out.met.is_empty(), "nobody watches");
         assert!(composer.has_settled() && composer.in_flight() == 1);
     }
 }

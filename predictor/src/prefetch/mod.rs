@@ -48,7 +48,8 @@ impl Prefetcher {
     pub fn new(kind: PrefetchKind, settings: Settings) -> Result<Self, SettingsError> {
         settings.check()?;
         let inner = match kind {
-            PrefetchKind::None => Inner::None,
+            // The learned one is of all clients of a core, and not here.
+            PrefetchKind::None | PrefetchKind::Learned => Inner::None,
             PrefetchKind::Readahead => Inner::Readahead(Box::new(Readahead::new(settings))),
             PrefetchKind::Lstm => Inner::Lstm(Box::new(Neural::new(settings))),
         };

@@ -16,20 +16,23 @@ pub enum PrefetchKind {
     None,
     /// The classic one: sequential and strided streams, a doubling window.
     Readahead,
-    /// The learned one.
-    #[default]
+    /// The LSTM over the deltas of each stream.
     Lstm,
+    /// The learned ranker: [`crate::online`].
+    #[default]
+    Learned,
 }
 
 impl PrefetchKind {
     /// All kinds, in the order of reports.
-    pub const ALL: [PrefetchKind; 3] = [Self::None, Self::Readahead, Self::Lstm];
+    pub const ALL: [PrefetchKind; 4] = [Self::None, Self::Readahead, Self::Lstm, Self::Learned];
 
     const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Readahead => "readahead",
             Self::Lstm => "lstm",
+            Self::Learned => "learned",
         }
     }
 }
@@ -52,7 +55,7 @@ impl FromStr for PrefetchKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// No such kind.
-    #[error("unknown prefetcher; choose lstm, readahead or none")]
+    #[error("unknown prefetcher; choose learned, lstm, readahead or none")]
     Kind,
     /// `sequence_length` out of range.
     #[error("sequence_length must be 2 to {}", Settings::MAX_SEQUENCE)]

@@ -18,12 +18,15 @@ impl Config {
             }
             Err((key, format!("expected {low} to {high}")))
         };
-        share("stage_threshold", self.stage_threshold)?;
+        if !(0.05..=0.95).contains(&self.stage_threshold) {
+            return Err(("stage_threshold", "expected a probability from 0.05 to 0.95".to_owned()));
+        }
+        share("prefetch_budget", self.prefetch_budget)?;
         share("train_cpu", self.train_cpu)?;
         share("spill_watermark", self.tier_policy.spill_watermark)?;
         range("cores", self.cores.unwrap_or(1).into(), 1, 64)?;
-        range("prefetch_depth", self.prefetch_depth.into(), 0, 64)?;
-        range("sequence_length", self.sequence_length.into(), 2, 256)?;
+        range("prefetch_depth", self.prefetch_depth.into(), 1, 16)?;
+        range("sequence_length", self.sequence_length.into(), 2, 64)?;
         range("stop_timeout", self.stop_timeout.into(), 1, 3600)?;
         range("memory_per_core", self.memory_per_core.bytes(), 32 << 20, 1 << 40)?;
         range("map_budget", self.map_budget.bytes(), 1 << 20, 1 << 40)?;

@@ -51,6 +51,10 @@ pub struct Config {
     /// Least probability that is staged, 0 to 1.
     #[serde(default = "default_stage_threshold")]
     pub stage_threshold: f32,
+    /// Traffic to the cold devices that staging may add, as a share of what there would be
+    /// without it, 0 to 1.
+    #[serde(default = "default_prefetch_budget")]
+    pub prefetch_budget: f32,
     /// Bytes that stages may hold on each core, within `memory_per_core`.
     #[serde(default = "default_stage_budget")]
     pub stage_budget: ByteSize,
@@ -143,10 +147,13 @@ fn default_map_budget() -> ByteSize {
     ByteSize::new(256 << 20)
 }
 fn default_prefetch_depth() -> u32 {
-    4
+    16
 }
 fn default_stage_threshold() -> f32 {
-    0.3
+    0.15
+}
+fn default_prefetch_budget() -> f32 {
+    0.25
 }
 fn default_stage_budget() -> ByteSize {
     ByteSize::new(128 << 20)
@@ -292,6 +299,7 @@ impl Config {
             prefetch: PrefetchKind::default(),
             prefetch_depth: default_prefetch_depth(),
             stage_threshold: default_stage_threshold(),
+            prefetch_budget: default_prefetch_budget(),
             stage_budget: default_stage_budget(),
             sequence_length: default_sequence_length(),
             fragment_size: default_fragment_size(),

@@ -11,7 +11,7 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 #[test]
 fn a_pool_is_enough() {
     let config = parse(POOL).unwrap();
-    assert_eq!(config.prefetch, PrefetchKind::Lstm);
+    assert_eq!(config.prefetch, PrefetchKind::Learned);
     assert_eq!(config.fragment_size().bytes(), 1 << 20);
     assert_eq!(config.pool.devices[0].size, Some(ByteSize::new(1 << 30)));
     assert_eq!(config.nbd, [NbdListener::Unix("nbd.sock".into())]);
@@ -69,7 +69,7 @@ fn errors_name_file_line_and_key() {
             format!("cores = 1\nfragment_size = \"3MiB\"\n{POOL}"),
             ":2: `fragment_size`: expected a power",
         ),
-        (format!("stage_threshold = 1.5\n{POOL}"), ":1: `stage_threshold`: expected a share"),
+        (format!("stage_threshold = 1.5\n{POOL}"), ":1: `stage_threshold`: expected a probability"),
         (
             format!("nbd = [\"tcp:0.0.0.0:10809\"]\n{POOL}"),
             ":1: `nbd`: tcp:0.0.0.0:10809 is reachable",
