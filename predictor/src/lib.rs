@@ -22,9 +22,11 @@ pub mod online;
 pub mod prefetch;
 mod random;
 pub mod rank;
+mod sealed;
 mod start;
 pub mod stream;
 pub mod trace;
 
 pub use access::Access;
+pub use sealed::SealError;
 pub use start::init;

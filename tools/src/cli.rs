@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    Context, bench, check, demo, device, image, replay, serve, shell, status, target, tier, trace,
-    upgrade, volume,
+    Context, bench, check, demo, device, image, predictor, replay, serve, shell, status, target,
+    tier, trace, upgrade, volume,
 };
 use crate::error::CommandError;
 use crate::output::Form;
@@ -63,6 +63,9 @@ enum Command {
     Trace(trace::Action),
     /// Replay a trace against a served volume
     Replay(replay::Args),
+    /// Show, set and teach prediction
+    #[command(subcommand)]
+    Predictor(predictor::Action),
     /// Measure the engine in this process, or an NBD server
     #[command(subcommand)]
     Bench(bench::What),
@@ -100,6 +103,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CommandError> {
         Command::Image(action) => image::run(action, context),
         Command::Trace(action) => trace::run(action, context),
         Command::Replay(args) => replay::run(args, context),
+        Command::Predictor(action) => predictor::run(action, context),
         Command::Bench(what) => bench::run(what, context),
         Command::Demo(args) => demo::run(args, context),
         Command::Completions(args) => shell::completions(args, Cli::command()),

@@ -20,6 +20,7 @@ pub mod fuzz;
 mod line;
 pub mod listener;
 pub mod nvmf;
+pub mod prediction;
 pub mod protocol;
 pub mod report;
 pub mod server;
@@ -30,6 +31,7 @@ pub use config::{Config, ConfigError};
 pub use nvmf::{
     NvmfConnectionReport, NvmfListenerReport, NvmfNamespaceReport, NvmfSubsystemReport,
 };
+pub use prediction::{PredictorReport, PredictorSettings, ReasonReport, SourceReport, StudyReport};
 pub use protocol::{AdminError, AdminRequest, AdminResponse, ErrorCode, PrefetchKind, Progress};
 pub use report::{
     CoreReport, DeviceReport, Role, StatsReport, StatusReport, TierUsage, TraceReport, VolumeReport,

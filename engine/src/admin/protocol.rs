@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use predictor::prefetch::PrefetchKind;
 
 use super::nvmf::{NvmfConnectionReport, NvmfListenerReport, NvmfSubsystemReport};
+use super::prediction::{PredictorReport, ReasonReport, StudyReport};
 use super::report::{DeviceReport, StatsReport, StatusReport, TraceReport, VolumeReport};
 
 /// Name of the socket in a data directory.
@@ -95,9 +96,30 @@ pub enum AdminRequest {
         /// Least probability that is staged, 0 to 1.
         #[serde(default)]
         threshold: Option<f32>,
+        /// Extra traffic that staging may cause, as a share of what there would be without.
+        #[serde(default)]
+        share: Option<f32>,
         /// Bytes that stages may hold, all cores together.
         #[serde(default)]
         budget_bytes: Option<u64>,
+    },
+    /// → [`AdminResponse::Predictor`].
+    PredictorStatus,
+    /// → [`AdminResponse::Reasons`].
+    PredictorExplain {
+        /// The volume.
+        volume: String,
+        /// Stages told of, at most.
+        last: u32,
+    },
+    /// Learns a client's pattern from a trace. → [`AdminResponse::Studied`], with progress.
+    PredictorTrain {
+        /// The client's name.
+        vm: String,
+        /// The volume that the trace is of.
+        volume: String,
+        /// Absolute path on the server's host.
+        path: PathBuf,
     },
     /// Starts writing the served I/O to a trace file. → [`AdminResponse::Done`].
     TraceStart {
@@ -250,6 +272,15 @@ pub enum AdminResponse {
     Stats(StatsReport),
     /// A finished trace.
     Trace(TraceReport),
+    /// What prediction does.
+    Predictor(PredictorReport),
+    /// Why the last stages were made.
+    Reasons {
+        /// Newest first.
+        reasons: Vec<ReasonReport>,
+    },
+    /// A trace has been learned from.
+    Studied(StudyReport),
     /// Other discovery services that hosts are referred to.
     NvmfReferrals {
         /// Where they are.

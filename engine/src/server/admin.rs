@@ -8,6 +8,7 @@ use super::command::{Command, CoreStats, Outcome};
 use super::control::{Server, State};
 use super::nvmf;
 use super::open::{random_uuid, uuid_text};
+use super::prediction;
 use super::recorder::Recorder;
 use crate::admin::protocol::{
     AdminError, AdminRequest, AdminResponse, ErrorCode, PrefetchKind, Progress,
@@ -76,8 +77,15 @@ pub fn handle(server: &Server, request: AdminRequest, report: &mut dyn FnMut(Pro
         AdminRequest::VolumeSpill { name } => spill(server, &name, report),
         AdminRequest::DeviceList => Ok(AdminResponse::Devices { devices: devices(server) }),
         AdminRequest::Stats { reset } => Ok(AdminResponse::Stats(stats(server, reset))),
-        AdminRequest::SetPrefetch { kind, depth, threshold, budget_bytes } => {
-            set_prefetch(server, kind, depth, threshold, budget_bytes)
+        AdminRequest::SetPrefetch { kind, depth, threshold, share, budget_bytes } => {
+            set_prefetch(server, kind, depth, threshold, share, budget_bytes)
+        }
+        AdminRequest::PredictorStatus => prediction::status(server),
+        AdminRequest::PredictorExplain { volume, last } => {
+            prediction::explain(server, &volume, last)
+        }
+        AdminRequest::PredictorTrain { vm, volume, path } => {
+            prediction::study(server, &vm, &volume, &path, report)
         }
         AdminRequest::TraceStart { path, volume } => trace_start(server, &path, volume.as_deref()),
         AdminRequest::TraceStop => trace_stop(server),
@@ -409,12 +417,14 @@ fn set_prefetch(
     kind: PrefetchKind,
     depth: Option<u32>,
     threshold: Option<f32>,
+    share: Option<f32>,
     budget_bytes: Option<u64>,
 ) -> Answer {
     let mut state = server.state();
     let mut settings = state.settings;
     settings.prefetch_depth = depth.map_or(settings.prefetch_depth, |depth| depth as usize);
     settings.stage_threshold = threshold.unwrap_or(settings.stage_threshold);
+    settings.prefetch_budget = share.unwrap_or(settings.prefetch_budget);
     settings.check().map_err(|error| AdminError::new(ErrorCode::BadRequest, error.to_string()))?;
     state.settings = settings;
     state.prefetch = kind;

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use predictor::Access;
 use predictor::lstm::Weights;
+use predictor::online::{Reason, Tally};
 use predictor::prefetch::{PrefetchKind, Settings};
+use predictor::rank::{Model, Owner, Saved};
 
 use crate::core::meter::Meter;
 use crate::request::Failure;
@@ -14,7 +17,7 @@ use crate::table::op::Part;
 use crate::target::load::Load;
 use crate::target::nvmf::{AssociationId, Namespaces, NewQueue};
 use crate::target::socket::Socket;
-use crate::units::{CoreId, SliceId, VolumeId};
+use crate::units::{ClientId, CoreId, SliceId, VolumeId};
 use crate::volume::Volumes;
 use crate::volume::composer::Message;
 
@@ -63,8 +66,16 @@ pub enum Command {
     Prefetch(PrefetchKind, Settings),
     /// Bytes that stages may take on this core.
     StageBudget(u64),
-    /// New weights for the model.
+    /// New weights for the LSTM.
     Weights(Arc<Weights>),
+    /// Models of an earlier run, or of all cores.
+    Remember(Arc<Saved>),
+    /// What a model of this core has learned, by its number.
+    Learned(usize, Sender<Option<(Owner, Model)>>),
+    /// Why the last stages were made; of one volume, if given.
+    Explain(Option<VolumeId>, Sender<Vec<Reason>>),
+    /// Requests of a client to learn from.
+    Study(ClientId, Vec<Access>, Sender<()>),
     /// Copy all requests here, or to nobody.
     Tap(Option<Arc<TraceTap>>),
     /// Load a volume from this core, instead of any load before.
@@ -113,8 +124,10 @@ pub struct CoreStats {
     pub volumes: Vec<(VolumeId, u64, u64, u64)>,
     /// The volume of each client connection; those that negotiate have none.
     pub connections: Vec<Option<VolumeId>>,
-    /// Version of the model in use, 0 without one.
+    /// Version of the LSTM's weights in use, 0 without any.
     pub model_version: u64,
+    /// What the learned predictor has done, if it is at work.
+    pub prediction: Option<Tally>,
     /// What its thread has cost.
     pub meter: Meter,
     /// CPU it is pinned to.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
+use predictor::rank::Ranker;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::ServeError;
@@ -202,7 +203,9 @@ pub(super) fn launch<T>(
     let volumes = opened.catalog.serving();
     let lessons = Arc::new(ArrayQueue::new(LESSONS));
     let saved = trainer::saved_weights(data_dir);
-    let cores = start::assemble(&config, &mut opened, &volumes, &lessons, saved.as_ref())?;
+    let models = Arc::new(trainer::saved_models(data_dir));
+    let known = start::Known { weights: saved.clone(), models: Arc::clone(&models) };
+    let cores = start::assemble(&config, &mut opened, &volumes, &lessons, &known)?;
     let running = run(cores.kits)?;
     let (stop, stopped) = UnixStream::pair().map_err(system("making a socket pair"))?;
     let state = State {
@@ -229,29 +232,49 @@ pub(super) fn launch<T>(
         fabric: OnceLock::new(),
         config,
     });
-    start_training(&server, saved, lessons)?;
+    start_training(&server, known, lessons)?;
     admin::finish_drops(&server);
     Ok(Launched { server, cores: running, stopped, lock: opened.lock })
 }
 
 fn start_training(
     server: &Arc<Server>,
-    saved: Option<Arc<predictor::lstm::Weights>>,
+    known: start::Known,
     lessons: Arc<ArrayQueue<super::observe::Lesson>>,
 ) -> Result<(), ServeError> {
-    let target = Arc::downgrade(server);
-    let publish = move |weights: Arc<predictor::lstm::Weights>| {
-        if let Some(server) = target.upgrade() {
-            server.broadcast(|| Command::Weights(Arc::clone(&weights)));
-        }
-    };
     let settings = predictor_settings(&server.config);
     let share = server.config.train_cpu;
-    let training = Training::start(&server.data_dir, settings, share, saved, lessons, publish);
+    let (weights, models) = (known.weights, known.models);
+    let cores = trainer_cores(server);
+    let dir = &server.data_dir;
+    let training = Training::start(dir, settings, share, weights, models, lessons, cores);
     let what = "starting the training thread";
     let training = training.map_err(|source| ServeError::System { what, source })?;
     *locked(&server.training) = Some(training);
     Ok(())
+}
+
+/// The cores as the training thread reaches them, as long as the server is there.
+fn trainer_cores(server: &Arc<Server>) -> trainer::Cores {
+    let [one, two, three] = std::array::from_fn(|_| Arc::downgrade(server));
+    trainer::Cores {
+        publish: Box::new(move |weights| {
+            if let Some(server) = one.upgrade() {
+                server.broadcast(|| Command::Weights(Arc::clone(&weights)));
+            }
+        }),
+        learned: Box::new(move || {
+            let Some(server) = two.upgrade() else { return Vec::new() };
+            // One at a time: copying them holds up a core.
+            let of = |model| server.ask_all(|reply| Command::Learned(model, reply));
+            (0..Ranker::MODELS).flat_map(of).flatten().collect()
+        }),
+        remember: Box::new(move |saved| {
+            if let Some(server) = three.upgrade() {
+                server.broadcast(|| Command::Remember(Arc::clone(&saved)));
+            }
+        }),
+    }
 }
 
 fn listen(data_dir: &Path, config: &Config) -> Result<Vec<Listener>, ServeError> {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 
+use predictor::online::Predictor;
+
 use super::command::{Command, CoreMessage, CoreStats, Forecast, Outcome};
 use super::host::CoreHost;
 use super::observe::Observer;
@@ -421,6 +423,21 @@ impl CoreLoop {
             Command::Prefetch(kind, settings) => self.observer.configure(kind, settings),
             Command::StageBudget(bytes) => self.table.set_stage_budget(bytes, &mut self.plant),
             Command::Weights(weights) => self.observer.install(&weights),
+            Command::Remember(saved) => self.observer.remember(saved),
+            // Whoever asked may have given up.
+            Command::Learned(model, reply) => {
+                let learned = self.observer.predictor().and_then(|known| known.learned(model));
+                let _ = reply.send(learned);
+            }
+            Command::Explain(volume, reply) => {
+                let of = volume.map(VolumeId::get);
+                let reasons = self.observer.predictor().map(|known| known.explain(of));
+                let _ = reply.send(reasons.unwrap_or_default());
+            }
+            Command::Study(client, accesses, reply) => {
+                self.observer.study(client, &accesses);
+                let _ = reply.send(());
+            }
             Command::Tap(tap) => self.observer.tap = tap,
             Command::Stats(reply) => drop(reply.send(self.stats())),
             Command::Stop => {
@@ -463,6 +480,7 @@ impl CoreLoop {
             volumes: self.composer.volumes().list().iter().map(usage).collect(),
             connections: self.nbd.iter().map(|(_, connection)| connection.volume()).collect(),
             model_version: self.observer.model_version(),
+            prediction: self.observer.predictor().map(Predictor::report),
             meter: Meter::of_this_thread(),
             cpu: self.cpu,
         }

@@ -17,6 +17,7 @@ pub mod notify;
 pub mod nvmf;
 pub mod observe;
 pub mod open;
+pub mod prediction;
 pub mod recorder;
 pub mod sink;
 pub mod start;

@@ -12,6 +12,7 @@ use predictor::Access;
 use predictor::lstm::Weights;
 use predictor::online::{Answer, Predictor, Served};
 use predictor::prefetch::{Outcome, Predictions, PrefetchKind, Prefetcher, Settings};
+use predictor::rank::Saved;
 use predictor::trace::{Op as TraceOp, Record};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
@@ -27,7 +28,7 @@ use crate::volume::composer::{Foresight, Watched};
 /// Predictions of one core that other cores have not yet taken.
 const MAX_OUTSTANDING: u32 = 64;
 /// Most fragments that the learned predictor follows the stages of.
-const MAX_TIER: usize = 1 << 14;
+const MAX_TIER: usize = 1 << 13;
 /// Clients whose patterns are followed at once on one core.
 const MAX_CLIENTS: usize = 256;
 
@@ -70,6 +71,8 @@ pub struct Observer {
     clients: FxHashMap<ClientId, Prefetcher>,
     /// The learned one, of all clients.
     predictor: Option<Box<Predictor>>,
+    /// What new predictors begin with.
+    saved: Option<Arc<Saved>>,
     /// Fragments of the default size that stages hold, by this core's share.
     tier_fragments: usize,
     lessons: Arc<ArrayQueue<Lesson>>,
@@ -99,6 +102,7 @@ impl Observer {
             weights: None,
             clients: FxHashMap::with_capacity_and_hasher(MAX_CLIENTS, FxBuildHasher),
             predictor: None,
+            saved: None,
             tier_fragments: tier_fragments(stage_bytes),
             lessons,
             tap: None,
@@ -125,8 +129,26 @@ impl Observer {
         let known = self.predictor.as_mut().map(|predictor| predictor.configure(settings));
         if known.is_none_or(|result| result.is_err()) {
             let made = Predictor::new(settings, self.tier_fragments);
-            let checked = made.expect("settings are checked where they are set");
+            let mut checked = made.expect("settings are checked where they are set");
+            if let Some(saved) = &self.saved {
+                checked.remember(Arc::clone(saved));
+            }
             self.predictor = Some(Box::new(checked));
+        }
+    }
+
+    /// Takes models of an earlier run or of all cores.
+    pub fn remember(&mut self, saved: Arc<Saved>) {
+        if let Some(predictor) = &mut self.predictor {
+            predictor.remember(Arc::clone(&saved));
+        }
+        self.saved = Some(saved);
+    }
+
+    /// Learns from requests that were made elsewhere or earlier.
+    pub fn study(&mut self, client: ClientId, accesses: &[Access]) {
+        if let Some(predictor) = &mut self.predictor {
+            accesses.iter().for_each(|access| predictor.study(client.get(), access));
         }
     }
 

@@ -57,6 +57,14 @@ pub struct Cores {
     pub space: Arc<SpaceMap>,
 }
 
+/// What an earlier run has learned.
+pub struct Known {
+    /// The LSTM's weights.
+    pub weights: Option<Arc<predictor::lstm::Weights>>,
+    /// The learned predictor's models.
+    pub models: Arc<predictor::rank::Saved>,
+}
+
 /// Everything that one core is made of, on its way to the core's thread.
 pub struct Kit {
     composer: Composer,
@@ -127,7 +135,7 @@ pub fn assemble(
     opened: &mut Opened,
     volumes: &Volumes,
     lessons: &Arc<ArrayQueue<Lesson>>,
-    weights: Option<&Arc<predictor::lstm::Weights>>,
+    known: &Known,
 ) -> Result<Cores, ServeError> {
     let cpus = allowed_cpus();
     let count = config.cores.map_or(cpus.len(), usize::from).clamp(1, 64);
@@ -164,9 +172,10 @@ pub fn assemble(
             Arc::clone(lessons),
             Arc::clone(&verdicts),
         );
-        if let Some(weights) = weights {
+        if let Some(weights) = &known.weights {
             observer.install(weights);
         }
+        observer.remember(Arc::clone(&known.models));
         kits.push(Kit {
             composer,
             table: Table::new(table_config(config, opened, core, cores), slices),

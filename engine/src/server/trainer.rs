@@ -1,8 +1,10 @@
 //! Continuous training, on one background thread with a cap on its share of a core.
 //!
-//! Cores push what they see into a bounded queue; this thread learns from it,
-//! and hands new weights to the cores only when they predict the newest window
-//! better than those in use. The winner is saved with the pool.
+//! Cores push what they see into a bounded queue; this thread trains the LSTM on it, and
+//! hands new weights to the cores only when they predict the newest window better than those
+//! in use. The learned predictor's models learn on the cores; this thread gathers them now
+//! and then, makes one of a client's several and one of all for the pool, and hands them
+//! round. All of it is saved with the pool.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,6 +18,7 @@ use crossbeam_queue::ArrayQueue;
 use predictor::Access;
 use predictor::lstm::{Budget, Trainer, Weights};
 use predictor::prefetch::Settings;
+use predictor::rank::{Model, Owner, Saved};
 
 use super::observe::Lesson;
 use crate::units::ClientId;
@@ -29,6 +32,9 @@ const STEPS: usize = 64;
 /// Pause without work: rare enough that an idle server stays idle.
 const PAUSE: Duration = Duration::from_millis(500);
 const MODEL_NAME: &str = "model.bin";
+const RANKER_NAME: &str = "predictor.safetensors";
+/// Time between two rounds of gathering.
+const GATHER_EVERY: Duration = Duration::from_secs(60);
 
 /// The training thread.
 pub struct Training {
@@ -50,20 +56,81 @@ pub fn saved_weights(data_dir: &Path) -> Option<Arc<Weights>> {
     }
 }
 
+/// The learned predictor's models that an earlier run has saved, if they can be read.
+pub fn saved_models(data_dir: &Path) -> Saved {
+    let path = data_dir.join(RANKER_NAME);
+    if !path.exists() {
+        return Saved::default();
+    }
+    Saved::load(&path).unwrap_or_else(|error| {
+        tracing::warn!(%error, "{}: not usable, learning anew", path.display());
+        Saved::default()
+    })
+}
+
+/// What the training thread reaches the cores by.
+pub struct Cores {
+    /// Hands weights of the LSTM to them.
+    pub publish: Box<dyn Fn(Arc<Weights>) + Send>,
+    /// What all their models have learned.
+    pub learned: Box<dyn Fn() -> Vec<(Owner, Model)> + Send>,
+    /// Hands models round.
+    pub remember: Box<dyn Fn(Arc<Saved>) + Send>,
+}
+
+/// The learned predictor's models, gathered now and then.
+struct Gathering {
+    path: PathBuf,
+    saved: Arc<Saved>,
+    last: Instant,
+}
+
+impl Gathering {
+    fn new(data_dir: &Path, saved: Arc<Saved>) -> Gathering {
+        Gathering { path: data_dir.join(RANKER_NAME), saved, last: Instant::now() }
+    }
+
+    /// Gathers, saves and hands round, if it is time.
+    fn turn(&mut self, cores: &Cores) {
+        if self.last.elapsed() < GATHER_EVERY {
+            return;
+        }
+        if self.gather(cores) {
+            (cores.remember)(Arc::clone(&self.saved));
+        }
+    }
+
+    /// Gathers and saves; true if there was anything new.
+    fn gather(&mut self, cores: &Cores) -> bool {
+        self.last = Instant::now();
+        let learned = (cores.learned)();
+        if learned.is_empty() {
+            return false;
+        }
+        self.saved = Arc::new(Saved::gather(&self.saved, learned));
+        if let Err(error) = self.saved.save(&self.path) {
+            tracing::warn!(%error, "{}: the models are not saved", self.path.display());
+        }
+        true
+    }
+}
+
 impl Training {
-    /// Starts learning; `publish` hands winners to the cores.
+    /// Starts learning.
     pub fn start(
         data_dir: &Path,
         settings: Settings,
         train_cpu: f32,
         saved: Option<Arc<Weights>>,
+        models: Arc<Saved>,
         lessons: Arc<ArrayQueue<Lesson>>,
-        publish: impl Fn(Arc<Weights>) + Send + 'static,
+        cores: Cores,
     ) -> std::io::Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
         let swaps = Arc::new(AtomicU64::new(0));
         let (stop, count) = (Arc::clone(&ending), Arc::clone(&swaps));
         let path = data_dir.join(MODEL_NAME);
+        let mut gathering = Gathering::new(data_dir, models);
         let body = move || {
             let Ok(mut trainer) = Trainer::new(settings, 1) else {
                 return tracing::error!("the predictor's settings are out of range: no training");
@@ -72,9 +139,12 @@ impl Training {
                 trainer.resume(saved);
             }
             while !stop.load(Ordering::Acquire) {
-                let spent = round(&mut trainer, &lessons, &path, &count, &publish);
-                rest(spent, train_cpu, &stop);
+                let spent = round(&mut trainer, &lessons, &path, &count, &cores.publish);
+                let begin = Instant::now();
+                gathering.turn(&cores);
+                rest(spent + begin.elapsed(), train_cpu, &stop);
             }
+            gathering.gather(&cores);
         };
         let thread = std::thread::Builder::new().name("training".into()).spawn(body)?;
         Ok(Self { ending, swaps, thread })

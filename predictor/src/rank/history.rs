@@ -34,15 +34,29 @@ const NOTHING: Touched = Touched { key: Key::NONE, last: 0, count: 0, written: f
 #[repr(align(64))]
 struct Set([Touched; WAYS]);
 
+/// Place of a visit that never was.
+const NEVER: Place = Place::MAX;
+
 /// What followed a fragment, and where it was visited.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Lore {
     /// What came next.
     pub next: Followers<4>,
     /// What came within eight crossings of the same client.
     pub near: Followers<8>,
     /// Its last two visits, newest first.
-    pub visits: [Option<Place>; 2],
+    visits: [Place; 2],
+}
+
+impl Lore {
+    fn new() -> Lore {
+        Lore { next: Followers::default(), near: Followers::default(), visits: [NEVER; 2] }
+    }
+
+    /// Where the log has its last two visits, newest first.
+    pub fn visits(&self) -> [Option<Place>; 2] {
+        self.visits.map(|place| (place != NEVER).then_some(place))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,7 +100,7 @@ impl History {
     pub fn new() -> History {
         History {
             sets: vec![Set([NOTHING; WAYS]); 1 << SET_BITS],
-            lore: vec![Lore::default(); WAYS << SET_BITS],
+            lore: vec![Lore::new(); WAYS << SET_BITS],
             pairs: vec![Pair::default(); 1 << PAIR_BITS],
             log: Log::new(),
         }
@@ -143,7 +157,7 @@ impl History {
         touched.count = touched.count.saturating_add(1);
         touched.written = write;
         let visits = &mut self.lore[at].visits;
-        *visits = [Some(place), visits[0]];
+        *visits = [place, visits[0]];
     }
 
     fn follow(&mut self, recent: &Recent, key: Key) {
@@ -179,7 +193,7 @@ impl History {
         };
         let oldest = (0..WAYS).max_by_key(|way| age(&self.sets[set].0[*way])).expect("ways");
         self.sets[set].0[oldest] = Touched { key, ..NOTHING };
-        self.lore[set * WAYS + oldest] = Lore::default();
+        self.lore[set * WAYS + oldest] = Lore::new();
         set * WAYS + oldest
     }
 }
@@ -222,7 +236,7 @@ mod tests {
         assert_eq!(keys(history.after(key(2), key(1))), [0; 0]);
         let share = lore.next.shares().next().unwrap().1;
         assert!((share - 1.0).abs() < 1e-6, "{share}: always 2");
-        assert_eq!(lore.visits, [Some(3), Some(0)]);
+        assert_eq!(lore.visits(), [Some(3), Some(0)]);
         assert_eq!(
             (recent.get(0), recent.get(4), recent.get(5)),
             (Some(key(2)), Some(key(1)), None)

@@ -29,9 +29,11 @@ mod models;
 mod ranker;
 mod rates;
 mod samples;
+mod saved;
 mod walks;
 mod wide;
 
 pub use budget::Budget;
 pub use candidates::{SOURCES, source_names};
 pub use ranker::{Crossing, Ranked, Ranker};
+pub use saved::{Model, Owner, Saved};

@@ -1,14 +1,17 @@
 //! Proposes, scores, remembers and learns, crossing by crossing.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use super::candidates::{Candidate, Candidates, MAX_CANDIDATES};
 use super::clients::Clients;
 use super::features::{Found, Trigger};
 use super::history::History;
 use super::key::Key;
-use super::models::{AGAIN, Models, POOL};
+use super::models::{AGAIN, MODELS, Models, POOL};
 use super::rates::Rates;
 use super::samples::Samples;
+use super::saved::{Model, Owner, Saved};
 use super::wide::logistic;
 use crate::Access;
 
@@ -85,6 +88,25 @@ impl Ranker {
         self.models.owned()
     }
 
+    /// Models that may be asked for by [`Ranker::learned`].
+    pub const MODELS: usize = MODELS;
+
+    /// Takes models of an earlier run or of all cores: clients that come begin with theirs.
+    pub fn remember(&mut self, saved: Arc<Saved>) {
+        self.models.remember(saved);
+    }
+
+    /// What the model of this number has learned, copied, and whose it is; `None` if there is
+    /// nothing to tell.
+    pub fn learned(&self, model: usize) -> Option<(Owner, Model)> {
+        self.models.learned(model)
+    }
+
+    /// Pool's models of all cores that have won against this core's.
+    pub fn models_won(&self) -> u64 {
+        self.models.won
+    }
+
     /// Memory of a ranker, all of it allocated at once.
     pub const fn bytes() -> usize {
         History::bytes() + Clients::bytes() + Samples::bytes() + Models::bytes() + Rates::bytes()
@@ -121,7 +143,7 @@ impl Ranker {
         let (pace, left) = follower.walks.cross(access, fragment);
         let before = self.history.find(key).copied();
         let before = before.map(|touched| (touched, self.history.age(&touched)));
-        let visits = self.history.lore(key).map(|lore| lore.visits).unwrap_or_default();
+        let visits = self.history.lore(key).map(|lore| lore.visits()).unwrap_or_default();
         self.history.record(&mut follower.recent, key, access.write);
         follower.crossings += 1;
         follower.dwelt = false;
@@ -176,7 +198,7 @@ impl Ranker {
     fn came(&mut self, key: Key) {
         let Ranker { samples, models, rates, .. } = self;
         samples.came(key, |model, features| {
-            models.get_mut(model).learn(features, 1.0, 1.0);
+            models.learn(model, features, 1.0, 1.0);
             if model != AGAIN {
                 rates.learn(&features.rates, 1.0);
             }
@@ -190,14 +212,14 @@ impl Ranker {
         while let Some(expired) = samples.expire(until, MAX_CANDIDATES + 1) {
             let Some((model, features)) = expired else { continue };
             if model == AGAIN {
-                models.get_mut(model).learn(features, 0.0, 1.0);
+                models.learn(model, features, 0.0, 1.0);
                 continue;
             }
             rates.learn(&features.rates, 0.0);
             *failures += 1;
             if *failures == SPARSE {
                 *failures = 0;
-                models.get_mut(model).learn(features, 0.0, SPARSE as f32);
+                models.learn(model, features, 0.0, SPARSE as f32);
             }
         }
     }

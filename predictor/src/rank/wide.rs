@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::features::{Features, WEIGHTS};
+use super::saved::Model;
 
 const LEARNING_RATE: f32 = 0.1;
 const L2: f32 = 1e-5;
@@ -13,11 +14,14 @@ pub(super) struct Wide {
     weights: Vec<f32>,
     /// Sum of the squared gradients of each; apart, for scoring does not touch them.
     squares: Vec<f32>,
+    /// Lessons learned.
+    steps: u64,
+    restored: bool,
 }
 
 impl Wide {
     pub fn new() -> Wide {
-        Wide { weights: vec![0.0; WEIGHTS], squares: vec![0.0; WEIGHTS] }
+        Wide { weights: vec![0.0; WEIGHTS], squares: vec![0.0; WEIGHTS], steps: 0, restored: false }
     }
 
     pub const fn bytes() -> usize {
@@ -28,6 +32,36 @@ impl Wide {
     pub fn copy_from(&mut self, other: &Wide) {
         self.weights.copy_from_slice(&other.weights);
         self.squares.copy_from_slice(&other.squares);
+        self.steps = 0;
+    }
+
+    /// Becomes as one that was saved.
+    pub fn restore(&mut self, model: &Model) {
+        self.weights.copy_from_slice(&model.weights);
+        self.squares.copy_from_slice(&model.squares);
+        (self.steps, self.restored) = (0, true);
+    }
+
+    /// What has been learned since it was made, copied or restored; `None` if nothing.
+    pub fn model(&self) -> Option<Model> {
+        if self.steps == 0 {
+            return None;
+        }
+        let (weights, squares) = (self.weights.clone(), self.squares.clone());
+        Some(Model { weights, squares, steps: self.steps as f32 })
+    }
+
+    /// Nothing has been learned or restored.
+    pub fn is_new(&self) -> bool {
+        self.steps == 0 && !self.restored
+    }
+
+    /// How badly it foretold an outcome: its log loss.
+    pub fn loss(&self, features: &Features, outcome: f32) -> f32 {
+        let odds = self.odds(features);
+        // The logarithm of a logistic, without overflow.
+        let towards = if outcome > 0.5 { odds } else { -odds };
+        (-towards).max(0.0) + (-towards.abs()).exp().ln_1p()
     }
 
     /// Log-odds of a candidate with these features.
@@ -38,6 +72,7 @@ impl Wide {
     /// One step towards `outcome` (0 or 1), counted `times`.
     pub fn learn(&mut self, features: &Features, outcome: f32, times: f32) {
         let error = (logistic(self.odds(features)) - outcome) * times;
+        self.steps += 1;
         for at in features.weights() {
             let weight = &mut self.weights[usize::from(*at)];
             let squares = &mut self.squares[usize::from(*at)];

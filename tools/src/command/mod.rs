@@ -5,6 +5,7 @@ pub mod check;
 pub mod demo;
 pub mod device;
 pub mod image;
+pub mod predictor;
 pub mod replay;
 pub mod serve;
 pub mod shell;

@@ -117,8 +117,8 @@ pub(super) fn set_prefetch(
     admin: &mut AdminClient,
     kind: PrefetchKind,
 ) -> Result<(), CommandError> {
-    let (depth, threshold, budget_bytes) = (None, None, None);
-    admin.call(&AdminRequest::SetPrefetch { kind, depth, threshold, budget_bytes })?;
+    let (depth, threshold, share, budget_bytes) = (None, None, None, None);
+    admin.call(&AdminRequest::SetPrefetch { kind, depth, threshold, share, budget_bytes })?;
     Ok(())
 }
 
