@@ -109,7 +109,7 @@ fn wrong_usage_exits_2_and_a_missing_server_1() {
 fn reports_are_tables_or_json_and_refusals_name_the_thing() {
     let dir = tempfile::tempdir().unwrap();
     admin_server(dir.path(), Vec::new());
-    assert_eq!(json(&tessera(dir.path(), &["status", "--json"]))["status"]["prefetch"], "lstm");
+    assert_eq!(json(&tessera(dir.path(), &["status", "--json"]))["status"]["prefetch"], "learned");
     assert_eq!(json(&tessera(dir.path(), &["device", "show", "3", "--json"]))["emulate"], "hdd");
     let table = tessera(dir.path(), &["device", "list"]);
     assert!(String::from_utf8_lossy(&table.stdout).contains("emulating hdd"));

@@ -31,7 +31,9 @@ pub use config::{Config, ConfigError};
 pub use nvmf::{
     NvmfConnectionReport, NvmfListenerReport, NvmfNamespaceReport, NvmfSubsystemReport,
 };
-pub use prediction::{PredictorReport, PredictorSettings, ReasonReport, SourceReport, StudyReport};
+pub use prediction::{
+    ChangeReport, PredictorReport, PredictorSettings, ReasonReport, SourceReport, StudyReport,
+};
 pub use protocol::{AdminError, AdminRequest, AdminResponse, ErrorCode, PrefetchKind, Progress};
 pub use report::{
     CoreReport, DeviceReport, Role, StatsReport, StatusReport, TierUsage, TraceReport, VolumeReport,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use predictor::online::Change;
+
 use super::protocol::PrefetchKind;
 
 /// Settings of prediction in force.
@@ -54,8 +56,21 @@ pub struct PredictorReport {
     pub client_models: u64,
     /// Models of all cores that won against one core's.
     pub models_won: u64,
+    /// What the server has changed by itself, newest first.
+    pub changes: Vec<ChangeReport>,
     /// Who proposes, and with what success.
     pub proposers: Vec<SourceReport>,
+}
+
+/// A setting that the server has changed by itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChangeReport {
+    /// How long ago.
+    pub age_s: u64,
+    /// What and why.
+    #[serde(flatten)]
+    pub change: Change,
 }
 
 /// Stages that a proposer had a part in.

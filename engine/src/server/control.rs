@@ -1,5 +1,6 @@
 //! The control thread: opens everything, waits for clients and signals, stops everything.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
+use predictor::online::Change;
 use predictor::rank::Ranker;
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -17,6 +19,7 @@ use super::command::{Command, CoreMessage, CoreStats, Outcome};
 use super::notify::{self, notify};
 use super::nvmf::Fabric;
 use super::open;
+use super::prediction;
 use super::recorder::Recorder;
 use super::start::{self, CoreEnd, Kit, predictor_settings};
 use super::trainer::{self, LESSONS, Training};
@@ -51,6 +54,8 @@ pub struct State {
     pub prefetch: PrefetchKind,
     /// The predictor's settings in force.
     pub settings: predictor::prefetch::Settings,
+    /// What the server has changed in them by itself, newest last, and when.
+    pub changes: VecDeque<(Instant, Change)>,
     /// Bytes that stages may take on each core.
     pub stage_budget: u64,
 }
@@ -215,6 +220,7 @@ pub(super) fn launch<T>(
         baseline: (Instant::now(), Vec::new()),
         prefetch: config.prefetch,
         settings: predictor_settings(&config),
+        changes: VecDeque::new(),
         stage_budget: config.stage_budget.bytes(),
     };
     let server = Arc::new(Server {
@@ -256,7 +262,8 @@ fn start_training(
 
 /// The cores as the training thread reaches them, as long as the server is there.
 fn trainer_cores(server: &Arc<Server>) -> trainer::Cores {
-    let [one, two, three] = std::array::from_fn(|_| Arc::downgrade(server));
+    let [one, two, three, four] = std::array::from_fn(|_| Arc::downgrade(server));
+    let mut tuning = prediction::Tuning::new(&server.config);
     trainer::Cores {
         publish: Box::new(move |weights| {
             if let Some(server) = one.upgrade() {
@@ -272,6 +279,11 @@ fn trainer_cores(server: &Arc<Server>) -> trainer::Cores {
         remember: Box::new(move |saved| {
             if let Some(server) = three.upgrade() {
                 server.broadcast(|| Command::Remember(Arc::clone(&saved)));
+            }
+        }),
+        tune: Box::new(move || {
+            if let Some(server) = four.upgrade() {
+                tuning.turn(&server);
             }
         }),
     }

@@ -1,18 +1,21 @@
 //! Admin requests about prediction.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use predictor::Access;
-use predictor::online::Tally;
+use predictor::ledger::Ledger;
+use predictor::online::{Bounds, Change, Sight, Tally, Tuner};
 use predictor::trace;
 
 use super::admin::catalog_error;
 use super::command::{Command, CoreStats};
 use super::control::Server;
+use crate::admin::config::Config;
 use crate::admin::prediction::{
-    PredictorReport, PredictorSettings, ReasonReport, SourceReport, StudyReport,
+    ChangeReport, PredictorReport, PredictorSettings, ReasonReport, SourceReport, StudyReport,
 };
-use crate::admin::protocol::{AdminError, AdminResponse, ErrorCode, Progress};
+use crate::admin::protocol::{AdminError, AdminResponse, ErrorCode, PrefetchKind, Progress};
 use crate::core::clock;
 use crate::units::ClientId;
 
@@ -20,6 +23,63 @@ type Answer = Result<AdminResponse, AdminError>;
 
 /// Requests handed to the cores at once: few, for they learn between two turns.
 const LESSON: usize = 256;
+
+/// Time between two looks at what prediction brings.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Changes remembered.
+const MOST_CHANGES: usize = 32;
+
+/// Adjusts the settings of prediction, now and then.
+pub struct Tuning {
+    tuner: Option<Tuner>,
+    last: Instant,
+}
+
+impl Tuning {
+    /// One that has seen nothing.
+    pub fn new(config: &Config) -> Tuning {
+        let [low, high] = config.tuning.stage_threshold;
+        let [few, many] = config.tuning.prefetch_depth;
+        let stage_threshold = low..=high;
+        let bounds = Bounds { stage_threshold, prefetch_depth: few as usize..=many as usize };
+        let tuner = config.tuning.enabled.then(|| Tuner::new(bounds));
+        Tuning { tuner, last: Instant::now() }
+    }
+
+    /// Looks, if it is time, and has the cores work by what follows.
+    pub fn turn(&mut self, server: &Server) {
+        let Some(tuner) = &mut self.tuner else { return };
+        if self.last.elapsed() < LOOK_EVERY {
+            return;
+        }
+        self.last = Instant::now();
+        let seen = report(server, &server.ask_all(Command::Stats));
+        let mut state = server.state();
+        if state.prefetch != PrefetchKind::Learned {
+            return;
+        }
+        let ledger = Ledger {
+            issued: seen.staged,
+            hits: seen.hits,
+            late: seen.late,
+            wasted: seen.wasted,
+            misses: seen.misses,
+        };
+        let extra_share = seen.extra_fragments as f64 / seen.misses_without.max(1) as f64;
+        let mut settings = state.settings;
+        let Some(change) = tuner.look(&Sight { ledger, extra_share }, &mut settings) else {
+            return;
+        };
+        let Change { setting, from, to, reason } = &change;
+        tracing::info!("{setting} is {to} now, was {from}: {reason}");
+        if state.changes.len() == MOST_CHANGES {
+            state.changes.pop_front();
+        }
+        state.changes.push_back((Instant::now(), change));
+        state.settings = settings;
+        server.broadcast(|| Command::Prefetch(PrefetchKind::Learned, settings));
+    }
+}
 
 /// What prediction does.
 pub fn status(server: &Server) -> Answer {
@@ -55,6 +115,15 @@ fn report(server: &Server, stats: &[CoreStats]) -> PredictorReport {
         misses_without: tally.ghost_misses,
         client_models: tally.models,
         models_won: tally.models_won,
+        changes: state
+            .changes
+            .iter()
+            .rev()
+            .map(|(when, change)| ChangeReport {
+                age_s: when.elapsed().as_secs(),
+                change: change.clone(),
+            })
+            .collect(),
         proposers: tally
             .named()
             .map(|(name, source)| SourceReport {

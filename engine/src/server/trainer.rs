@@ -76,6 +76,8 @@ pub struct Cores {
     pub learned: Box<dyn Fn() -> Vec<(Owner, Model)> + Send>,
     /// Hands models round.
     pub remember: Box<dyn Fn(Arc<Saved>) + Send>,
+    /// Looks at what prediction brings, and adjusts it.
+    pub tune: Box<dyn FnMut() + Send>,
 }
 
 /// The learned predictor's models, gathered now and then.
@@ -124,7 +126,7 @@ impl Training {
         saved: Option<Arc<Weights>>,
         models: Arc<Saved>,
         lessons: Arc<ArrayQueue<Lesson>>,
-        cores: Cores,
+        mut cores: Cores,
     ) -> std::io::Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
         let swaps = Arc::new(AtomicU64::new(0));
@@ -142,6 +144,7 @@ impl Training {
                 let spent = round(&mut trainer, &lessons, &path, &count, &cores.publish);
                 let begin = Instant::now();
                 gathering.turn(&cores);
+                (cores.tune)();
                 rest(spent + begin.elapsed(), train_cpu, &stop);
             }
             gathering.gather(&cores);

@@ -15,6 +15,7 @@
 mod journal;
 mod shadow;
 mod tally;
+mod tuner;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use journal::Journal;
 pub use journal::Reason;
 use shadow::Shadow;
 pub use tally::{SourceTally, Tally};
+pub use tuner::{Bounds, Change, Sight, Tuner};
 
 /// Outcomes are judged by whether a fragment comes within this part of the crossings that it
 /// takes to fill the tier.

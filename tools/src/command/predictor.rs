@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::Context;
 use crate::admin::{
-    AdminRequest, AdminResponse, PredictorReport, PrefetchKind, ReasonReport, StudyReport,
+    AdminRequest, AdminResponse, ChangeReport, PredictorReport, PrefetchKind, ReasonReport,
+    StudyReport,
 };
 use crate::error::CommandError;
 use crate::output::{bytes_text, percent_text};
@@ -127,6 +128,11 @@ fn details(report: &PredictorReport) -> String {
         ),
     );
     line("models", format!("{} clients have their own", report.client_models));
+    for ChangeReport { age_s, change } in &report.changes {
+        let (name, from, to) = (&change.setting, change.from, change.to);
+        let words = format!("{name} {from:.2} -> {to:.2}, {age_s} s ago: {}", change.reason);
+        line("changed", words);
+    }
     let mut table = Table::new(&[
         ("proposer", Align::Left),
         ("staged", Align::Right),

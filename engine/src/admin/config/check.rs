@@ -25,6 +25,16 @@ impl Config {
         share("train_cpu", self.train_cpu)?;
         share("spill_watermark", self.tier_policy.spill_watermark)?;
         range("cores", self.cores.unwrap_or(1).into(), 1, 64)?;
+        let [least, most] = self.tuning.stage_threshold;
+        if !(0.05 <= least && least <= most && most <= 0.95) {
+            let message = "expected two probabilities from 0.05 to 0.95, the lower one first";
+            return Err(("stage_threshold", message.to_owned()));
+        }
+        let [least, most] = self.tuning.prefetch_depth;
+        if !(1 <= least && least <= most && most <= 16) {
+            let message = "expected two numbers from 1 to 16, the lower one first";
+            return Err(("prefetch_depth", message.to_owned()));
+        }
         range("prefetch_depth", self.prefetch_depth.into(), 1, 16)?;
         range("sequence_length", self.sequence_length.into(), 2, 64)?;
         range("stop_timeout", self.stop_timeout.into(), 1, 3600)?;

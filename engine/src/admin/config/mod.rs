@@ -85,6 +85,9 @@ pub struct Config {
     /// When fragments move between the tiers.
     #[serde(default)]
     pub tier_policy: TierPolicy,
+    /// Which settings of prediction the server adjusts by itself, within which bounds.
+    #[serde(default)]
+    pub tuning: Tuning,
     /// The storage.
     pub pool: PoolConfig,
 }
@@ -102,6 +105,24 @@ pub struct TierPolicy {
 impl Default for TierPolicy {
     fn default() -> Self {
         Self { spill_watermark: 0.8, idle_seconds: 600 }
+    }
+}
+
+/// Bounds of what the server adjusts by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tuning {
+    /// Adjust at all.
+    pub enabled: bool,
+    /// Least and most of `stage_threshold`.
+    pub stage_threshold: [f32; 2],
+    /// Least and most of `prefetch_depth`.
+    pub prefetch_depth: [u32; 2],
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { enabled: true, stage_threshold: [0.1, 0.5], prefetch_depth: [4, 16] }
     }
 }
 
@@ -310,6 +331,7 @@ impl Config {
             nvmf_discovery: Vec::new(),
             insecure_listen: false,
             tier_policy: TierPolicy::default(),
+            tuning: Tuning::default(),
             pool: PoolConfig { devices },
         }
     }

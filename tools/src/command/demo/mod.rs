@@ -174,9 +174,9 @@ fn compare(
         Ok::<_, CommandError>(report)
     };
     say("replaying the first part of the trace, for the model to learn from");
-    replay("learn", PrefetchKind::Lstm, 0, &learning)?;
+    replay("learn", PrefetchKind::Learned, 0, &learning)?;
     let mut reports = Vec::new();
-    for kind in [PrefetchKind::None, PrefetchKind::Readahead, PrefetchKind::Lstm] {
+    for kind in [PrefetchKind::None, PrefetchKind::Readahead, PrefetchKind::Learned] {
         say(&format!("replaying the rest from a cold start, prefetch {kind}"));
         let report = replay(&kind.to_string(), kind, skip, &judging)?;
         // The first may have been ended by its time; the others replay as much as it did.
