@@ -1,14 +1,18 @@
 //! What prediction costs: `cargo run --release -p predictor --example cost`.
 //!
-//! Prints nanoseconds for one `observe` with and without a crossing, and the
-//! time of one round of training.
+//! Prints nanoseconds for one `observe` with and without a crossing, the time of one round of
+//! training, and nanoseconds for a crossing of the learned predictor, its learning included;
+//! of traces too, whose files are the arguments.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use predictor::Access;
+use predictor::ledger::Lru;
 use predictor::lstm::{Budget, Trainer};
+use predictor::online::{Predictor, Served};
 use predictor::prefetch::{Predictions, PrefetchKind, Prefetcher, Settings};
+use predictor::trace;
 
 /// Calls in a batch, and batches of which the fastest counts: others are disturbed.
 const CALLS: u64 = 500;
@@ -37,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     for depth in [1, 4, 8, 16] {
         let settings = Settings { prefetch_depth: depth, ..settings };
-        for kind in PrefetchKind::ALL {
+        for kind in [PrefetchKind::None, PrefetchKind::Readahead, PrefetchKind::Lstm] {
             let mut prefetcher = Prefetcher::new(kind, settings)?;
             prefetcher.install(weights.clone());
             let same = measure(&mut prefetcher, |_| 5);
@@ -50,6 +54,51 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             );
         }
     }
+    let walk = (0..200_000).map(|i| read(i / 2 * 8 + i % 2 * 7, i));
+    learned("a walk", &walk.collect::<Vec<_>>())?;
+    let random = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+    learned("random", &(0..200_000).map(|i| read(random(i), i)).collect::<Vec<_>>())?;
+    for file in std::env::args().skip(1) {
+        let records = trace::open(file.as_ref())?.collect::<Result<Vec<_>, _>>()?;
+        let of = |record| Access::from_record(record, 0, settings.fragment_shift);
+        learned(&file, &records.iter().map(of).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+/// Crossings of the learned predictor, every fragment lying on a cold device alone. Only its
+/// own time counts; the clock's is within it.
+fn learned(name: &str, accesses: &[Access]) -> Result<(), Box<dyn std::error::Error>> {
+    let mut fastest = f64::MAX;
+    for _ in 0..3 {
+        let mut predictor = Predictor::new(Settings::default(), 2048)?;
+        let mut tier = Lru::new(2048);
+        let mut spent = Duration::ZERO;
+        let mut crossings = 0;
+        for access in accesses {
+            for fragment in access.fragment..=access.last_fragment {
+                let there = tier
+                    .insert((access.volume, fragment), ())
+                    .is_some_and(|(old, ())| old == (access.volume, fragment));
+                let served = if there { Served::Staged } else { Served::Missed };
+                let mut stages = [(0, 0); 16];
+                let mut count = 0;
+                let start = Instant::now();
+                let crossed = predictor.touch(1, black_box(access), fragment, |volume, stage| {
+                    stages[count] = (volume, stage);
+                    count += 1;
+                });
+                predictor.served(access.volume, fragment, served, true);
+                spent += start.elapsed();
+                crossings += u32::from(crossed.is_some());
+                for stage in &stages[..count] {
+                    tier.insert(*stage, ());
+                }
+            }
+        }
+        fastest = fastest.min(spent.as_nanos() as f64 / f64::from(crossings));
+    }
+    println!("learned   ns per crossing: {fastest:>7.1} of {name}");
     Ok(())
 }
 

@@ -21,8 +21,8 @@ use crate::volume::composer::{Composer, Foresight, Message};
 pub(super) enum Asked {
     /// A client's request, and what is foreseen of it.
     Request(Request, Foresight),
-    /// A block will be read soon.
-    Predict(SliceId, VolumeId, u64),
+    /// A block will be read soon; whether the predictor says so, which wants an answer.
+    Predict(SliceId, VolumeId, u64, bool),
     /// Move a volume to the cold tier.
     Cool(VolumeId),
     /// A part of the control thread's.
@@ -177,11 +177,17 @@ impl World {
             return false;
         }
         let Some(asked) = self.cores[core].asked.pop_front() else { return false };
-        self.with_core(core, |core, sink| match asked {
-            Asked::Request(request, foresight) => core.composer.submit(request, foresight, sink),
-            Asked::Predict(slice, volume, block) => {
-                core.table.predict(slice, volume, block, sink);
+        if let Asked::Predict(slice, volume, block, foreseen) = asked {
+            let staging =
+                self.with_core(core, |core, sink| core.table.predict(slice, volume, block, sink));
+            if foreseen {
+                self.answer(volume, block, staging);
             }
+            return true;
+        }
+        self.with_core(core, |core, sink| match asked {
+            Asked::Predict(..) => unreachable!("handled above"),
+            Asked::Request(request, foresight) => core.composer.submit(request, foresight, sink),
             Asked::Cool(volume) => core.cool(volume, sink),
             Asked::Part(slice, part) => core.table.submit(slice, part, sink),
             Asked::Drop(volume, segment, origin) => {

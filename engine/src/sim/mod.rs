@@ -27,6 +27,7 @@ mod door;
 mod doors;
 mod examine;
 mod faults;
+mod foresight;
 mod oracle;
 mod outcome;
 mod payload;

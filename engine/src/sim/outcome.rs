@@ -43,6 +43,8 @@ pub struct Outcome {
     pub refused: u64,
     /// Examinations of the whole pool.
     pub checks: u64,
+    /// Stages that the learned predictor asked for.
+    pub foreseen: u64,
     /// Everything the tables counted.
     pub counters: Counters,
 }
@@ -69,6 +71,7 @@ impl Outcome {
         self.lies += other.lies;
         self.refused += other.refused;
         self.checks += other.checks;
+        self.foreseen += other.foreseen;
         self.counters.add(&other.counters);
     }
 }

@@ -60,6 +60,7 @@ impl World {
     }
 
     fn take_completions(&mut self) -> Result<(), Broken> {
+        self.take_met();
         while !self.shared.completions.is_empty() {
             for completion in std::mem::take(&mut self.shared.completions) {
                 if let Some(number) = door_of(completion.tag) {
@@ -173,7 +174,8 @@ impl World {
         };
         self.tell_request(request.tag, &want, core);
         let whole = stage && self.exists(Fault::Tiers);
-        let foresight = Foresight { whole, watched: false };
+        let seen = self.foresee(client, &request);
+        let foresight = seen.unwrap_or(Foresight { whole, watched: false });
         self.cores[core].ask(Asked::Request(request, foresight));
         true
     }
@@ -201,7 +203,7 @@ impl World {
         let owner = core_of(slice, u8::try_from(self.cores.len()).expect("few"));
         if self.rng.one_in(2) {
             let block = hot / BLOCK_BYTES as u64;
-            self.cores[usize::from(owner.get())].ask(Asked::Predict(slice, volume, block));
+            self.cores[usize::from(owner.get())].ask(Asked::Predict(slice, volume, block, false));
         } else {
             self.cores[core].ask(Asked::Cool(volume));
         }

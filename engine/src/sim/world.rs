@@ -4,12 +4,15 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use predictor::online::Predictor;
+
 use super::broken::Broken;
 use super::client::Clients;
 use super::control::Job;
 use super::core::SimCore;
 use super::door::Door;
 use super::faults::troubles;
+use super::foresight::predictor_of;
 use super::oracle::Oracle;
 use super::outcome::Outcome;
 use super::plan::{Fault, Plan};
@@ -89,6 +92,8 @@ pub(super) struct World {
     pub recovery_steps: u64,
     /// Blocks of volumes that held something which was deleted or cut off.
     pub ghosts: BTreeSet<(VolumeId, u64)>,
+    /// The learned predictor of all clients, in some worlds.
+    pub predictor: Option<Box<Predictor>>,
 }
 
 pub(super) const BOOT: [u8; 16] = [9; 16];
@@ -156,6 +161,7 @@ impl World {
         troubles.retain(|fault| plan.allows(*fault));
         let limit = u32::try_from(3 + shape.below(8)).expect("small");
         let lies = troubles.contains(&Fault::Lies);
+        let predictor = predictor_of(plan.seed, troubles.contains(&Fault::Tiers));
         let shared = Shared::new(disks, SpaceMap::new(&[], 0, 0), 0, Vec::new(), shape.fork());
         let mut world = World {
             now: Nanos::new(1),
@@ -190,6 +196,7 @@ impl World {
             hidden: Vec::new(),
             recovery_steps: 1,
             ghosts: BTreeSet::new(),
+            predictor,
             plan,
             trace,
             rng,

@@ -17,6 +17,7 @@ mod shadow;
 mod tally;
 mod tuner;
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::Access;
@@ -73,6 +74,12 @@ pub struct Predictor {
     shadow: Shadow,
     tally: Tally,
     journal: Journal,
+}
+
+impl fmt::Debug for Predictor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Predictor").field("tally", &self.tally).finish_non_exhaustive()
+    }
 }
 
 impl Predictor {

@@ -229,7 +229,7 @@ mod tests {
         let change = tuner.look(&sight(&mut ledger, [300, 400, 100, 0]), &mut settings);
         assert_eq!(change.map(|change| change.setting).as_deref(), Some("prefetch_depth"));
         assert_eq!(settings.prefetch_depth, 16);
-        let change = tuner.look(&sight(&mut ledger, [900, 0, 20, 100]), &mut settings);
+        let change = tuner.look(&sight(&mut ledger, [900, 0, 20, 10]), &mut settings);
         assert!(settings.stage_threshold < 0.15, "{change:?}");
     }
 

@@ -45,11 +45,14 @@ impl Prefetcher {
     ///
     /// # Errors
     /// If a setting is out of its range.
+    ///
+    /// # Panics
+    /// For [`PrefetchKind::Learned`]: it is of all clients of a core, [`crate::online`].
     pub fn new(kind: PrefetchKind, settings: Settings) -> Result<Self, SettingsError> {
         settings.check()?;
         let inner = match kind {
-            // The learned one is of all clients of a core, and not here.
-            PrefetchKind::None | PrefetchKind::Learned => Inner::None,
+            PrefetchKind::None => Inner::None,
+            PrefetchKind::Learned => panic!("the learned one is of all clients of a core"),
             PrefetchKind::Readahead => Inner::Readahead(Box::new(Readahead::new(settings))),
             PrefetchKind::Lstm => Inner::Lstm(Box::new(Neural::new(settings))),
         };

@@ -46,7 +46,7 @@ impl Budget {
 
     /// A stage that was counted as issued has moved nothing.
     pub fn refund(&mut self) {
-        self.issued -= 1;
+        self.issued = self.issued.saturating_sub(1);
     }
 
     /// Misses that there would have been without staging.

@@ -1,0 +1,113 @@
+//! The learned predictor in a simulated world: some worlds have one, for all their clients.
+//!
+//! What it asks for reaches owners as any prediction does, and what requests meet comes back
+//! to it. It decides by what has happened alone, so that a seed still says everything.
+
+use predictor::Access;
+use predictor::online::{Answer, Predictor, Served};
+use predictor::prefetch::Settings;
+
+use super::core::Asked;
+use super::plan::Fault;
+use super::world::World;
+use crate::request::{Op, Request};
+use crate::stage::load::Staging;
+use crate::table::sink::Met;
+use crate::units::{BLOCK_SHIFT, VolumeId};
+use crate::volume::composer::{Foresight, Watched};
+use crate::volume::placement::{core_of, slice_of};
+
+/// One world in so many has a predictor: its tables take long to make.
+const ONE_IN: u64 = 16;
+/// Fragments of the tier that it believes in.
+const TIER: usize = 24;
+
+/// The predictor of a world, if it has one.
+pub(super) fn predictor_of(seed: u64, tiers: bool) -> Option<Box<Predictor>> {
+    let chosen = tiers && seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & (ONE_IN - 1) == 0;
+    // Eager: the lives are short.
+    let settings = Settings { stage_threshold: 0.05, prefetch_budget: 1.0, ..Settings::default() };
+    chosen.then(|| Box::new(Predictor::new(settings, TIER).expect("settings within range")))
+}
+
+impl World {
+    /// What the predictor makes of a client's request; what it foresees is asked for.
+    pub(super) fn foresee(&mut self, client: u64, request: &Request) -> Option<Foresight> {
+        let predictor = self.predictor.as_mut()?;
+        let write = match request.op {
+            Op::Read => false,
+            Op::Write => true,
+            _ => return None,
+        };
+        let shift = self.fragment.log2();
+        let first = request.offset.get();
+        let last = first + u64::from(request.length.max(1)) - 1;
+        let access = Access {
+            time_ns: self.now.get(),
+            volume: request.volume.get(),
+            write,
+            fragment: first >> shift,
+            last_fragment: last >> shift,
+            offset_bytes: first,
+            size_bytes: request.length,
+            fragment_shift: shift,
+        };
+        let mut ahead = Vec::new();
+        let mut foresight = Foresight::default();
+        for fragment in access.fragment..=access.last_fragment {
+            let stage = |volume, fragment: u64| ahead.push((volume, fragment));
+            if let Some(crossed) = predictor.touch(client, &access, fragment, stage) {
+                foresight = Foresight { whole: crossed.whole && !write, watched: !write };
+            }
+        }
+        for (volume, fragment) in ahead {
+            self.ask_for(VolumeId::new(volume), fragment << shift);
+        }
+        Some(foresight)
+    }
+
+    fn ask_for(&mut self, volume: VolumeId, byte: u64) {
+        let size = self.playground.volumes.iter().find(|(id, _)| *id == volume);
+        if size.is_none_or(|(_, size)| byte >= *size) || !self.exists(Fault::Tiers) {
+            return self.answer(volume, byte >> BLOCK_SHIFT, Staging::Needless);
+        }
+        let slice = slice_of(volume, byte);
+        let owner = core_of(slice, u8::try_from(self.cores.len()).expect("few"));
+        self.outcome.foreseen += 1;
+        let asked = Asked::Predict(slice, volume, byte >> BLOCK_SHIFT, true);
+        self.cores[usize::from(owner.get())].ask(asked);
+    }
+
+    /// An owner has answered.
+    pub(super) fn answer(&mut self, volume: VolumeId, block: u64, staging: Staging) {
+        let Some(predictor) = &mut self.predictor else { return };
+        let answer = match staging {
+            Staging::There | Staging::Waits => Answer::Taken,
+            Staging::Needless => Answer::Needless,
+            Staging::NoRoom => Answer::Refused,
+        };
+        let fragment = (block << BLOCK_SHIFT) >> self.fragment.log2();
+        predictor.answered(volume.get(), fragment, answer);
+    }
+
+    /// Tells the predictor what its requests have met.
+    pub(super) fn take_met(&mut self) {
+        let met = std::mem::take(&mut self.shared.met);
+        let Some(predictor) = &mut self.predictor else {
+            return assert!(met.is_empty(), "nobody watches");
+        };
+        let shift = self.fragment.log2();
+        for (Watched { volume, offset, length }, met) in met {
+            let (served, kept) = match met {
+                Met::Near => (Served::Near, false),
+                Met::Staged => (Served::Staged, true),
+                Met::Fetched => (Served::Missed, true),
+                Met::Missed => (Served::Missed, false),
+            };
+            let last = offset + u64::from(length.max(1)) - 1;
+            for fragment in offset >> shift..=last >> shift {
+                predictor.served(volume.get(), fragment, served, kept);
+            }
+        }
+    }
+}
