@@ -11,7 +11,8 @@ use serde_json::Value;
 const MIB: u64 = 1 << 20;
 /// Fragments of the pattern: more than stages hold, fewer than the volume has.
 const FRAGMENTS: u64 = 48;
-const ROUNDS: u64 = 24;
+/// More crossings in all than a client needs for a model of its own.
+const ROUNDS: u64 = 48;
 /// Between two requests, in microseconds: longer than a stage takes.
 const STEP_US: u64 = 2000;
 
