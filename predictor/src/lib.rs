@@ -7,7 +7,7 @@
 //! On the data path of a core stand only [`prefetch`] (with [`stream`] and
 //! [`lstm::Inference`] below it) and [`ledger`]: no heap allocation, no lock,
 //! no clock of their own. Training ([`lstm::Trainer`]) belongs on a background
-//! thread. Nothing here performs I/O but [`trace`].
+//! thread. Nothing here performs I/O but [`trace`] and [`heat::keep`].
 //!
 //! A process that trains calls [`init`] before it starts its first thread.
 #![deny(unsafe_code)]

@@ -11,7 +11,7 @@
 
 use super::judge::compare;
 use super::pending::Pending;
-use super::{Forecast, ForecastError, Forecaster, ForecasterKind, Heatmap};
+use super::{Forecast, ForecastError, Forecaster, ForecasterKind, Heatmap, LstmWeights};
 
 /// What is left of a loss after a round.
 const FADE: f64 = 0.95;
@@ -45,11 +45,6 @@ impl Auto {
             rounds_since_change: LEAST_ROUNDS,
             pending: Pending::new(),
         }
-    }
-
-    /// The member that answers now.
-    pub fn chosen(&self) -> ForecasterKind {
-        self.members[self.chosen].kind()
     }
 
     fn choose(&mut self) {
@@ -89,6 +84,19 @@ impl Forecaster for Auto {
         let answer = forecasts[self.chosen].clone();
         self.pending.push(answer.clone(), forecasts);
         Ok(answer)
+    }
+
+    fn chosen(&self) -> ForecasterKind {
+        self.members[self.chosen].kind()
+    }
+
+    fn learned(&self) -> Result<Option<LstmWeights>, ForecastError> {
+        let mut learned = self.members.iter().map(|member| member.learned());
+        learned.find(|found| !matches!(found, Ok(None))).unwrap_or(Ok(None))
+    }
+
+    fn resume(&mut self, weights: &LstmWeights) -> Result<(), ForecastError> {
+        self.members.iter_mut().try_for_each(|member| member.resume(weights))
     }
 }
 

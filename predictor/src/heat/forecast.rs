@@ -8,7 +8,7 @@
 //! [`Forecast::new`]. It does not say when within the horizon requests come.
 #![forbid(unsafe_code)]
 
-use super::{ForecasterKind, Heatmap, HorizonBins, Segment};
+use super::{ForecasterKind, Heatmap, HorizonBins, LstmWeights, Segment};
 
 /// Which quantiles a forecast gives.
 pub const LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
@@ -40,6 +40,28 @@ pub trait Forecaster: Send {
     /// # Errors
     /// If the model cannot be evaluated.
     fn forecast(&mut self, heat: &Heatmap) -> Result<Forecast, ForecastError>;
+
+    /// Which model answers now: itself, unless it chooses among others.
+    fn chosen(&self) -> ForecasterKind {
+        self.kind()
+    }
+
+    /// What outlives the process: the network's weights, once it has learned.
+    /// The classic models keep nothing; they read the heatmap.
+    ///
+    /// # Errors
+    /// If the weights cannot be read.
+    fn learned(&self) -> Result<Option<LstmWeights>, ForecastError> {
+        Ok(None)
+    }
+
+    /// Goes on from weights that [`Forecaster::learned`] gave.
+    ///
+    /// # Errors
+    /// If the weights cannot be used; nothing has changed then.
+    fn resume(&mut self, _weights: &LstmWeights) -> Result<(), ForecastError> {
+        Ok(())
+    }
 }
 
 /// What is expected of one segment over the horizon.

@@ -19,8 +19,9 @@
 //! | `auto` | whichever of these was best lately |
 //!
 //! Everything here belongs on a background thread: it allocates, and candle is
-//! called. It performs no I/O and has no clock: time comes with the requests.
-//! It decides nothing: what moves is the tiering's matter.
+//! called. It has no clock: time comes with the requests. Only [`keep`] performs
+//! I/O. It decides nothing: what moves is the tiering's matter, for which
+//! [`worth`] compares fragments.
 #![forbid(unsafe_code)]
 
 mod arima;
@@ -31,7 +32,9 @@ mod dense;
 mod ewma;
 mod forecast;
 mod holt_winters;
+mod horizon;
 mod judge;
+pub mod keep;
 mod kind;
 mod lstm;
 mod pending;
@@ -44,6 +47,7 @@ mod seasonal_naive;
 mod shape;
 mod spread;
 pub mod synthetic;
+pub mod worth;
 
 pub use arima::Arima;
 pub use auto::Auto;
@@ -51,9 +55,10 @@ pub use bins::{Counts, Heatmap};
 pub use ewma::Ewma;
 pub use forecast::{Forecast, ForecastError, Forecaster, LEVELS, SegmentForecast};
 pub use holt_winters::{HoltWinters, Smoothing};
+pub use horizon::{BadHorizon, Horizon};
 pub use judge::{Arrival, Scores, evaluate, pinball, recall};
 pub use kind::{ForecasterKind, UnknownForecaster};
-pub use lstm::Lstm;
+pub use lstm::{Lstm, LstmWeights};
 pub use point::{Calibrated, PointModel};
 pub use prophet::Prophet;
 pub use seasonal_naive::SeasonalNaive;

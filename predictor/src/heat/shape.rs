@@ -135,6 +135,16 @@ impl HeatShape {
         Self { size, ..self }
     }
 
+    /// The same with fewer rows, or more.
+    ///
+    /// # Panics
+    /// If the number is out of range.
+    #[must_use]
+    pub fn with_max_segments(self, max_segments: usize) -> Self {
+        assert!((1..=1 << 16).contains(&max_segments), "a number of rows");
+        Self { max_segments, ..self }
+    }
+
     /// A horizon that these bins can serve.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod features;
 mod network;
 
 use features::{STEPS, Sample};
+pub use network::LstmWeights;
 use network::{Batch, Network};
 
 use super::{Forecast, ForecastError, Forecaster, ForecasterKind, Heatmap, HorizonBins};
@@ -36,6 +37,8 @@ pub struct Lstm {
     network: Option<Network>,
     /// The open bin at the last round.
     trained_at: u64,
+    /// The network has learned something, now or before it was resumed.
+    trained: bool,
 }
 
 impl Lstm {
@@ -48,7 +51,7 @@ impl Lstm {
     /// samples, twice in a horizon.
     pub fn with_budget(horizon: HorizonBins, seed: u64, steps_per_round: u32) -> Self {
         let random = Random::new(seed);
-        Self { horizon, steps_per_round, random, network: None, trained_at: 0 }
+        Self { horizon, steps_per_round, random, network: None, trained_at: 0, trained: false }
     }
 
     fn batch(&self, heat: &Heatmap, samples: &[Sample]) -> Batch {
@@ -97,7 +100,8 @@ impl Lstm {
                 Some(network) => network,
                 None => self.network.insert(Network::new(&mut self.random)?),
             };
-            if !network.train(&batch, &targets)?.is_finite() {
+            self.trained = network.train(&batch, &targets)?.is_finite();
+            if !self.trained {
                 // Beyond all numbers: begin anew rather than forecast nonsense.
                 self.network = None;
             }
@@ -109,6 +113,18 @@ impl Lstm {
 impl Forecaster for Lstm {
     fn kind(&self) -> ForecasterKind {
         ForecasterKind::Lstm
+    }
+
+    fn learned(&self) -> Result<Option<LstmWeights>, ForecastError> {
+        // Before the first round there is nothing that a new one would not have.
+        let network = self.network.as_ref().filter(|_| self.trained);
+        Ok(network.map(Network::weights).transpose()?.flatten())
+    }
+
+    fn resume(&mut self, weights: &LstmWeights) -> Result<(), ForecastError> {
+        self.network = Some(Network::resume(weights)?);
+        self.trained = true;
+        Ok(())
     }
 
     fn update(&mut self, heat: &Heatmap) -> Result<(), ForecastError> {
@@ -175,5 +191,24 @@ mod tests {
         let short = |seed| judge(&mut Lstm::with_budget(horizon, seed, 3), 80);
         assert_eq!(short(1), short(1));
         assert_ne!(short(1), short(2));
+    }
+
+    #[test]
+    fn one_that_resumes_says_the_same() {
+        let shape = HeatShape::new(30, 200, 16).unwrap();
+        let horizon = shape.horizon(3).unwrap();
+        let mut taught = Lstm::new(horizon, 1);
+        assert_eq!(taught.learned().unwrap(), None, "nothing learned yet");
+        let mut heat = Heatmap::new(shape);
+        for arrival in turns(80, shape.bin_ns()) {
+            heat.record(arrival.time_ns, arrival.segment, arrival.write, arrival.requests);
+            taught.update(&heat).unwrap();
+        }
+        let weights = taught.learned().unwrap().expect("it has learned");
+        let mut resumed = Lstm::new(horizon, 2);
+        assert_ne!(resumed.forecast(&heat).unwrap(), taught.forecast(&heat).unwrap());
+        resumed.resume(&weights).unwrap();
+        assert_eq!(resumed.forecast(&heat).unwrap(), taught.forecast(&heat).unwrap());
+        assert_eq!(resumed.learned().unwrap(), Some(weights));
     }
 }

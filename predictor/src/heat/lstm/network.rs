@@ -49,6 +49,39 @@ pub(super) struct Network {
     lstm: LSTM,
     head: Linear,
     optimizer: AdamW,
+    /// In the order of [`SHAPES`].
+    vars: [Var; SHAPES.len()],
+}
+
+/// Rows and columns of the parameters: from the features, from the state, of
+/// the head, its bias.
+const SHAPES: [(usize, usize); 4] =
+    [(4 * HIDDEN, FEATURES), (4 * HIDDEN, HIDDEN), (OUTPUTS, HIDDEN), (1, OUTPUTS)];
+
+/// What a network has learned, as plain numbers in row order. The optimiser's
+/// memory is not part of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LstmWeights {
+    parameters: [Vec<f32>; SHAPES.len()],
+}
+
+impl LstmWeights {
+    /// The parameters' names in a file.
+    pub(crate) const NAMES: [&str; SHAPES.len()] = ["input", "recurrent", "head", "bias"];
+
+    /// Weights from parameters; `None` unless all are there in their sizes and
+    /// every number is finite.
+    pub(crate) fn new(parameters: [Vec<f32>; SHAPES.len()]) -> Option<Self> {
+        let sound = parameters.iter().zip(SHAPES).all(|(values, (rows, columns))| {
+            values.len() == rows * columns && values.iter().all(|value| value.is_finite())
+        });
+        sound.then_some(Self { parameters })
+    }
+
+    /// The parameters in the order of their names.
+    pub(crate) fn parameters(&self) -> &[Vec<f32>; SHAPES.len()] {
+        &self.parameters
+    }
 }
 
 impl Network {
@@ -56,34 +89,56 @@ impl Network {
     /// almost silent.
     pub fn new(random: &mut Random) -> Result<Self> {
         let bound = 1.0 / (HIDDEN as f64).sqrt();
-        let mut uniform = |rows: usize, columns: usize, bound: f64| -> Vec<f64> {
+        let mut uniform = |(rows, columns): (usize, usize), bound: f64| -> Vec<f64> {
             (0..rows * columns).map(|_| bound * (2.0 * random.unit() - 1.0)).collect()
         };
-        let mut input = uniform(4 * HIDDEN, FEATURES, bound);
+        let mut input = uniform(SHAPES[0], bound);
         // The first feature is always 1; candle's gates: input, forget, cell, output.
         for unit in HIDDEN..2 * HIDDEN {
             input[unit * FEATURES] += 1.0;
         }
-        let recurrent = uniform(4 * HIDDEN, HIDDEN, bound);
-        let head = uniform(OUTPUTS, HIDDEN, 0.02);
-        let device = &Device::Cpu;
-        let var = |values: &[f64], rows, columns| {
-            Var::from_tensor(&Tensor::from_slice(values, (rows, columns), device)?.to_dtype(DTYPE)?)
+        let recurrent = uniform(SHAPES[1], bound);
+        let head = uniform(SHAPES[2], 0.02);
+        let tensor = |values: &[f64], shape: (usize, usize)| {
+            Tensor::from_slice(values, shape, &Device::Cpu)?.to_dtype(DTYPE)
         };
-        let input = var(&input, 4 * HIDDEN, FEATURES)?;
-        let recurrent = var(&recurrent, 4 * HIDDEN, HIDDEN)?;
-        let head = var(&head, OUTPUTS, HIDDEN)?;
-        let bias = Var::zeros(OUTPUTS, DTYPE, device)?;
-        let named = HashMap::from([
-            ("weight_ih_l0".to_owned(), input.as_tensor().clone()),
-            ("weight_hh_l0".to_owned(), recurrent.as_tensor().clone()),
-        ]);
-        let named = VarBuilder::from_tensors(named, DTYPE, device);
+        Self::with([
+            tensor(&input, SHAPES[0])?,
+            tensor(&recurrent, SHAPES[1])?,
+            tensor(&head, SHAPES[2])?,
+            tensor(&[0.0; OUTPUTS], SHAPES[3])?,
+        ])
+    }
+
+    /// A network that goes on from what another has learned.
+    pub fn resume(weights: &LstmWeights) -> Result<Self> {
+        let tensor = |at: usize| {
+            Tensor::from_slice(&weights.parameters[at], SHAPES[at], &Device::Cpu)?.to_dtype(DTYPE)
+        };
+        Self::with([tensor(0)?, tensor(1)?, tensor(2)?, tensor(3)?])
+    }
+
+    fn with(tensors: [Tensor; SHAPES.len()]) -> Result<Self> {
+        let [input, recurrent, head, bias] = tensors;
+        let var = |tensor: &Tensor| Var::from_tensor(tensor);
+        let vars = [var(&input)?, var(&recurrent)?, var(&head)?, var(&bias.flatten_all()?)?];
+        let of = |at: usize| vars[at].as_tensor().clone();
+        let named =
+            HashMap::from([("weight_ih_l0".to_owned(), of(0)), ("weight_hh_l0".to_owned(), of(1))]);
+        let named = VarBuilder::from_tensors(named, DTYPE, &Device::Cpu);
         let lstm = LSTM::new(FEATURES, HIDDEN, LSTMConfig::default_no_bias(), named)?;
-        let linear = Linear::new(head.as_tensor().clone(), Some(bias.as_tensor().clone()));
+        let linear = Linear::new(of(2), Some(of(3)));
         let params = ParamsAdamW { lr: LEARNING_RATE, ..ParamsAdamW::default() };
-        let optimizer = AdamW::new(vec![input, recurrent, head, bias], params)?;
-        Ok(Self { lstm, head: linear, optimizer })
+        let optimizer = AdamW::new(vars.to_vec(), params)?;
+        Ok(Self { lstm, head: linear, optimizer, vars })
+    }
+
+    /// What it has learned; `None` if a number is beyond all bounds.
+    pub fn weights(&self) -> Result<Option<LstmWeights>> {
+        let values = |at: usize| {
+            self.vars[at].as_tensor().to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()
+        };
+        Ok(LstmWeights::new([values(0)?, values(1)?, values(2)?, values(3)?]))
     }
 
     fn forward(&self, batch: &Batch) -> Result<Outputs> {
