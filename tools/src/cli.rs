@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    Context, bench, check, demo, device, image, predictor, replay, serve, shell, status, target,
-    tier, trace, upgrade, volume,
+    Context, bench, check, demo, device, heat, image, predictor, replay, serve, shell, status,
+    target, tier, trace, upgrade, volume,
 };
 use crate::error::CommandError;
 use crate::output::Form;
@@ -55,6 +55,8 @@ enum Command {
     /// Move data between the tiers
     #[command(subcommand)]
     Tier(tier::Action),
+    /// Show how hot the parts of a volume are, and are expected to be
+    Heat(heat::Args),
     /// Copy images in and out of volumes
     #[command(subcommand)]
     Image(image::Action),
@@ -100,6 +102,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CommandError> {
         Command::Device(action) => device::run(action, context),
         Command::Target(action) => target::run(action, context),
         Command::Tier(action) => tier::run(action, context),
+        Command::Heat(args) => heat::run(args, context),
         Command::Image(action) => image::run(action, context),
         Command::Trace(action) => trace::run(action, context),
         Command::Replay(args) => replay::run(args, context),
@@ -161,6 +164,8 @@ mod tests {
             "tessera target nvmf ana set nqn.2026-11.example:v1 1 non-optimized",
             "tessera target nvmf connections --json",
             "tessera tier spill vm1",
+            "tessera heat vm1 --svg heat.svg",
+            "tessera heat --forecaster holt-winters --horizon 1h",
             "tessera volume list",
             "tessera volume show vm1",
             "tessera volume resize vm1 --size 4GiB --force",
@@ -192,6 +197,10 @@ mod tests {
             "tessera",
             "tessera statsu",
             "tessera volume create vm1",
+            "tessera heat",
+            "tessera heat --svg heat.svg --horizon 1h",
+            "tessera heat vm1 --forecaster sarima",
+            "tessera heat vm1 --horizon 1s",
             "tessera volume create vm1 --size 8bananas",
             "tessera volume create vm1 --size 1GiB --block-size 1024",
             "tessera replay in.csv --volume vm1",

@@ -17,6 +17,7 @@ pub mod client;
 pub mod config;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod heat;
 mod line;
 pub mod listener;
 pub mod nvmf;

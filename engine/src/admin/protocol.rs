@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use predictor::prefetch::PrefetchKind;
 
+use super::heat::{ForecasterKind, HeatReport, Horizon};
 use super::nvmf::{NvmfConnectionReport, NvmfListenerReport, NvmfSubsystemReport};
 use super::prediction::{PredictorReport, ReasonReport, StudyReport};
 use super::report::{DeviceReport, StatsReport, StatusReport, TraceReport, VolumeReport};
@@ -120,6 +121,24 @@ pub enum AdminRequest {
         volume: String,
         /// Absolute path on the server's host.
         path: PathBuf,
+    },
+    /// How hot a volume is and is expected to be. → [`AdminResponse::Heat`].
+    HeatShow {
+        /// The volume.
+        name: String,
+        /// Heat over time, too.
+        #[serde(default)]
+        map: bool,
+    },
+    /// Changes the heat forecast until the server stops; absent settings stay.
+    /// → [`AdminResponse::Done`].
+    HeatSet {
+        /// Who forecasts.
+        #[serde(default)]
+        forecaster: Option<ForecasterKind>,
+        /// How far ahead.
+        #[serde(default)]
+        horizon: Option<Horizon>,
     },
     /// Starts writing the served I/O to a trace file. → [`AdminResponse::Done`].
     TraceStart {
@@ -270,6 +289,8 @@ pub enum AdminResponse {
     },
     /// Counters.
     Stats(StatsReport),
+    /// The heat of a volume.
+    Heat(Box<HeatReport>),
     /// A finished trace.
     Trace(TraceReport),
     /// What prediction does.
@@ -380,6 +401,17 @@ mod tests {
     fn requests_keep_their_wire_form() {
         let cases = [
             (AdminRequest::Status, r#"{"op":"status"}"#),
+            (
+                AdminRequest::HeatShow { name: "a".into(), map: true },
+                r#"{"op":"heat-show","name":"a","map":true}"#,
+            ),
+            (
+                AdminRequest::HeatSet {
+                    forecaster: Some(ForecasterKind::HoltWinters),
+                    horizon: Some(Horizon::ONE_HOUR),
+                },
+                r#"{"op":"heat-set","forecaster":"holt-winters","horizon":"1h"}"#,
+            ),
             (AdminRequest::Stats { reset: true }, r#"{"op":"stats","reset":true}"#),
             (
                 AdminRequest::VolumeResize { name: "a".into(), size_bytes: 8, force: false },
@@ -425,6 +457,7 @@ mod tests {
             Reply::Ok(AdminResponse::Volumes { volumes: vec![VolumeReport::default()] }),
             Reply::Ok(AdminResponse::Devices { devices: vec![DeviceReport::default()] }),
             Reply::Ok(AdminResponse::Stats(StatsReport { hits: u64::MAX, ..Default::default() })),
+            Reply::Ok(AdminResponse::Heat(Box::default())),
             Reply::Error(AdminError::new(ErrorCode::ShrinkNeedsForce, "a")),
         ];
         for reply in replies {

@@ -1,15 +1,17 @@
 //! Carrying out admin requests. One thread per connection; changes are serialised by the state's lock.
 
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use super::command::{Command, CoreStats, Outcome};
 use super::control::{Server, State};
+use super::heat::{HeatAsk, HeatChange, HeatThread};
 use super::nvmf;
 use super::open::{random_uuid, uuid_text};
 use super::prediction;
 use super::recorder::Recorder;
+use crate::admin::heat::{ForecasterKind, HeatReport, Horizon};
 use crate::admin::protocol::{
     AdminError, AdminRequest, AdminResponse, ErrorCode, PrefetchKind, Progress,
 };
@@ -87,6 +89,8 @@ pub fn handle(server: &Server, request: AdminRequest, report: &mut dyn FnMut(Pro
         AdminRequest::PredictorTrain { vm, volume, path } => {
             prediction::study(server, &vm, &volume, &path, report)
         }
+        AdminRequest::HeatShow { name, map } => heat_show(server, &name, map),
+        AdminRequest::HeatSet { forecaster, horizon } => heat_set(server, forecaster, horizon),
         AdminRequest::TraceStart { path, volume } => trace_start(server, &path, volume.as_deref()),
         AdminRequest::TraceStop => trace_stop(server),
         AdminRequest::Flush => {
@@ -434,6 +438,34 @@ fn set_prefetch(
         let each = state.stage_budget;
         server.broadcast(|| Command::StageBudget(each));
     }
+    Ok(AdminResponse::Done)
+}
+
+/// Asks the heat thread, which may be ending.
+fn ask_heat<T>(server: &Server, ask: impl FnOnce(Sender<T>) -> HeatAsk) -> Result<T, AdminError> {
+    let stopping = || AdminError::new(ErrorCode::Stopping, "the server is stopping");
+    let heat = server.heat.lock().expect("no holder panics").as_ref().map(HeatThread::asks);
+    let (answer, answered) = channel();
+    heat.ok_or_else(stopping)?.send(ask(answer)).map_err(|_| stopping())?;
+    answered.recv().map_err(|_| stopping())
+}
+
+fn heat_show(server: &Server, name: &str, map: bool) -> Answer {
+    let id = server.state().catalog.find(name).map_err(catalog_error)?;
+    let report = ask_heat(server, |answer| HeatAsk::Report(id, map, answer))?;
+    let gone = || AdminError::new(ErrorCode::VolumeNotFound, format!("no volume {name:?}"));
+    let report = report.ok_or_else(gone)?;
+    let report = HeatReport { volume: name.to_owned(), ..report };
+    Ok(AdminResponse::Heat(Box::new(report)))
+}
+
+fn heat_set(
+    server: &Server,
+    forecaster: Option<ForecasterKind>,
+    horizon: Option<Horizon>,
+) -> Answer {
+    let change = HeatChange { forecaster, horizon };
+    ask_heat(server, |done| HeatAsk::Set(change, done))?;
     Ok(AdminResponse::Done)
 }
 

@@ -1,7 +1,7 @@
 //! What the control side asks of a core, and what it gets back.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 
 use predictor::Access;
 use predictor::lstm::Weights;
@@ -17,6 +17,7 @@ use crate::table::op::Part;
 use crate::target::load::Load;
 use crate::target::nvmf::{AssociationId, Namespaces, NewQueue};
 use crate::target::socket::Socket;
+use crate::tier::heat::{HeatCounts, HeatForecast};
 use crate::units::{ClientId, CoreId, SliceId, VolumeId};
 use crate::volume::Volumes;
 use crate::volume::composer::Message;
@@ -80,6 +81,18 @@ pub enum Command {
     Tap(Option<Arc<TraceTap>>),
     /// Load a volume from this core, instead of any load before.
     Load(Box<Load>),
+    /// The requests counted per segment, in a buffer that comes with the question and has
+    /// none; the core goes on with that buffer if they are taken, else fills it with a copy.
+    Heat {
+        /// Without counts.
+        into: HeatCounts,
+        /// Begin at none.
+        taken: bool,
+        /// Has room for one answer.
+        reply: SyncSender<HeatCounts>,
+    },
+    /// What is expected of each segment, or nothing.
+    Forecast(Option<Arc<HeatForecast>>),
     /// A snapshot of this core's counters.
     Stats(Sender<CoreStats>),
     /// Take no new work, finish what is under way, flush, checkpoint, end.

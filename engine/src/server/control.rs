@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::ServeError;
 use super::admin;
 use super::command::{Command, CoreMessage, CoreStats, Outcome};
+use super::heat::{self, HeatThread};
 use super::notify::{self, notify};
 use super::nvmf::Fabric;
 use super::open;
@@ -85,6 +86,8 @@ pub struct Server {
     stop: UnixStream,
     /// The training thread, until the server stops.
     pub training: Mutex<Option<Training>>,
+    /// The thread that follows the heat of volumes, until the server stops.
+    pub heat: Mutex<Option<HeatThread>>,
     /// To the NVMe/TCP target's fabric thread, where there is one.
     pub fabric: OnceLock<Handle>,
 }
@@ -235,10 +238,12 @@ pub(super) fn launch<T>(
         since: Instant::now(),
         stop,
         training: Mutex::new(None),
+        heat: Mutex::new(None),
         fabric: OnceLock::new(),
         config,
     });
     start_training(&server, known, lessons)?;
+    start_heat(&server)?;
     admin::finish_drops(&server);
     Ok(Launched { server, cores: running, stopped, lock: opened.lock })
 }
@@ -249,7 +254,7 @@ fn start_training(
     lessons: Arc<ArrayQueue<super::observe::Lesson>>,
 ) -> Result<(), ServeError> {
     let settings = predictor_settings(&server.config);
-    let share = server.config.train_cpu;
+    let share = server.config.train_cpu * (1.0 - heat::SHARE_OF_TRAINING);
     let (weights, models) = (known.weights, known.models);
     let cores = trainer_cores(server);
     let dir = &server.data_dir;
@@ -287,6 +292,18 @@ fn trainer_cores(server: &Arc<Server>) -> trainer::Cores {
             }
         }),
     }
+}
+
+fn start_heat(server: &Arc<Server>) -> Result<(), ServeError> {
+    let config = &server.config;
+    let settings =
+        heat::Settings { forecaster: config.forecaster, horizon: config.prediction_horizon };
+    let share = config.train_cpu * heat::SHARE_OF_TRAINING;
+    let started = HeatThread::start(server, settings, share, config.tier_policy.forecast);
+    let what = "starting the heat thread";
+    let thread = started.map_err(|source| ServeError::System { what, source })?;
+    *locked(&server.heat) = Some(thread);
+    Ok(())
 }
 
 fn listen(data_dir: &Path, config: &Config) -> Result<Vec<Listener>, ServeError> {
@@ -352,6 +369,9 @@ pub(super) fn stop_cores(
     tracing::info!("stopping");
     if let Some(training) = locked(&server.training).take() {
         training.stop();
+    }
+    if let Some(heat) = locked(&server.heat).take() {
+        heat.stop();
     }
     // An admin request that holds the state must not hold up the stop.
     let recorder = server.state.try_lock().ok().and_then(|mut state| state.recorder.take());

@@ -439,6 +439,17 @@ impl CoreLoop {
                 let _ = reply.send(());
             }
             Command::Tap(tap) => self.observer.tap = tap,
+            Command::Heat { mut into, taken, reply } => {
+                let counts = if taken {
+                    self.table.take_heat(into)
+                } else {
+                    self.table.copy_heat(&mut into);
+                    into
+                };
+                // The asker may have given up.
+                let _ = reply.try_send(counts);
+            }
+            Command::Forecast(forecast) => self.table.set_forecast(forecast),
             Command::Stats(reply) => drop(reply.send(self.stats())),
             Command::Stop => {
                 self.stop = Stop::Draining;

@@ -3,8 +3,9 @@
 //! Threads: one pinned core each ([`core_loop`]), which own all data; the
 //! control thread ([`control`]), which owns catalog, listeners and signals; one
 //! thread per admin connection ([`admin`]); one for training ([`trainer`]); one for
-//! what NVMe/TCP connections share ([`nvmf`]). The latter four reach the cores through mailboxes only and are never on
-//! the data path.
+//! the heat of volumes ([`heat`]); one for what NVMe/TCP connections share
+//! ([`nvmf`]). All but the cores reach them through mailboxes only and are never
+//! on the data path.
 
 pub mod admin;
 pub mod by_hand;
@@ -12,6 +13,7 @@ pub mod command;
 pub mod control;
 pub mod core_loop;
 pub mod embedded;
+pub mod heat;
 pub mod host;
 pub mod notify;
 pub mod nvmf;

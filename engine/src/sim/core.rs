@@ -4,6 +4,7 @@
 //! are kept as the server's core loop keeps them. How a core sleeps: [`super::sleep`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::shared::SimSink;
 use super::trace::{Touches, sectors_of};
@@ -13,6 +14,7 @@ use crate::request::Request;
 use crate::table::Table;
 use crate::table::op::Part;
 use crate::table::sink::IoResult;
+use crate::tier::heat::HeatForecast;
 use crate::units::{BLOCK_BYTES, CoreId, Nanos, SliceId, VolumeId};
 use crate::volume::composer::{Composer, Foresight, Message};
 
@@ -25,6 +27,8 @@ pub(super) enum Asked {
     Predict(SliceId, VolumeId, u64, bool),
     /// Move a volume to the cold tier.
     Cool(VolumeId),
+    /// Spill by this forecast.
+    Forecast(Arc<HeatForecast>),
     /// A part of the control thread's.
     Part(SliceId, Part),
     /// Drop a volume's fragments from a segment on; origin of the answer.
@@ -189,6 +193,7 @@ impl World {
             Asked::Predict(..) => unreachable!("handled above"),
             Asked::Request(request, foresight) => core.composer.submit(request, foresight, sink),
             Asked::Cool(volume) => core.cool(volume, sink),
+            Asked::Forecast(forecast) => core.table.set_forecast(Some(forecast)),
             Asked::Part(slice, part) => core.table.submit(slice, part, sink),
             Asked::Drop(volume, segment, origin) => {
                 core.table.drop_range(volume, segment, origin, sink);

@@ -1,5 +1,9 @@
 //! One step of a world: somewhere, one thing happens.
 
+use std::sync::Arc;
+
+use predictor::heat::worth::SegmentHeat;
+
 use super::broken::Broken;
 use super::client::Connection;
 use super::core::{Asked, core_id};
@@ -14,7 +18,8 @@ use crate::device::sim::How;
 use crate::request::Failure;
 use crate::table::op::Token;
 use crate::table::sink::{Io, IoKind};
-use crate::units::{BLOCK_BYTES, ClientId, Nanos};
+use crate::tier::heat::{HeatForecast, VolumeHeat};
+use crate::units::{BLOCK_BYTES, ClientId, Nanos, SEGMENT_SHIFT};
 use crate::volume::composer::Foresight;
 use crate::volume::placement::{core_of, slice_of};
 
@@ -27,6 +32,12 @@ const STUCK_NS: u64 = 60_000_000;
 const STALL_STEPS: u64 = 300;
 /// The longest pause in which nothing happens.
 const PAUSE_NS: u64 = 1_000_000_000;
+/// The longest time that a forecast of heat speaks of.
+const HORIZON_NS: u64 = 20 * PAUSE_NS;
+
+fn number(offset: u64) -> u32 {
+    u32::try_from(offset >> SEGMENT_SHIFT).expect("a segment of a volume")
+}
 
 impl World {
     /// One thing happens somewhere.
@@ -190,7 +201,7 @@ impl World {
         });
     }
 
-    /// Predictions, cooling.
+    /// Predictions, cooling, forecasts.
     fn background(&mut self) {
         let idle = self.plan.regime != Regime::Mixed && !self.rng.one_in(8);
         if idle || !self.exists(Fault::Tiers) {
@@ -201,12 +212,36 @@ impl World {
         let hot = self.playground.hot[self.rng.index(self.playground.hot.len())];
         let slice = slice_of(volume, hot);
         let owner = core_of(slice, u8::try_from(self.cores.len()).expect("few"));
-        if self.rng.one_in(2) {
-            let block = hot / BLOCK_BYTES as u64;
-            self.cores[usize::from(owner.get())].ask(Asked::Predict(slice, volume, block, false));
-        } else {
-            self.cores[core].ask(Asked::Cool(volume));
+        match self.rng.below(5) {
+            0..2 => {
+                let block = hot / BLOCK_BYTES as u64;
+                let owner = usize::from(owner.get());
+                self.cores[owner].ask(Asked::Predict(slice, volume, block, false));
+            }
+            2..4 => self.cores[core].ask(Asked::Cool(volume)),
+            _ => {
+                let forecast = self.some_forecast();
+                self.cores[core].ask(Asked::Forecast(Arc::new(forecast)));
+            }
         }
+    }
+
+    /// Any of the places that are used much may be expected to be hot.
+    fn some_forecast(&mut self) -> HeatForecast {
+        let mut volumes = Vec::new();
+        for (volume, _) in &self.playground.volumes {
+            let mut segments: Vec<u32> = self.playground.hot.iter().map(|at| number(*at)).collect();
+            segments.sort_unstable();
+            segments.dedup();
+            let mut heat = || {
+                let [expected, recent] =
+                    [0; 2].map(|_| f32::from(u16::try_from(self.rng.below(2000)).expect("small")));
+                SegmentHeat { expected, recent }
+            };
+            let segments = segments.into_iter().map(|segment| (segment, heat())).collect();
+            volumes.push(VolumeHeat { volume: *volume, segments, other: heat() });
+        }
+        HeatForecast::new(1 + self.rng.below(HORIZON_NS), volumes)
     }
 
     /// If nothing can happen before a certain time, that time comes; false if nothing will.

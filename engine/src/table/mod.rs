@@ -42,6 +42,7 @@ use crate::format::layout::MetaLayout;
 use crate::format::record::FragmentKey;
 use crate::stage::Stages;
 use crate::tier::Tiering;
+use crate::tier::heat::Heat;
 use crate::units::{CoreId, Nanos, SliceId, VolumeId};
 use commit::{Flusher, VolumeFlush};
 use limbo::Freed;
@@ -168,6 +169,7 @@ pub struct Table {
     pub(crate) groups_out: u32,
     pub(crate) stages: Stages,
     pub(crate) tiering: Tiering,
+    pub(crate) heat: Heat,
     pub(crate) trims: Vec<trim::Trim>,
     pub(crate) kicked: Vec<SliceId>,
     /// Of all slices that wait for the same, another is first each time.
@@ -203,6 +205,7 @@ impl Table {
             groups_out: 0,
             stages: Stages::new(&config.stage),
             tiering: Tiering::default(),
+            heat: Heat::default(),
             trims: Vec::new(),
             kicked: Vec::with_capacity(count),
             first_kicked: 0,

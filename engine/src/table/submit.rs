@@ -40,10 +40,12 @@ impl Table {
             Op::Read => {
                 self.counters.reads += 1;
                 self.counters.read_bytes += u64::from(part.length);
+                self.count_heat(part.volume, part.offset, false);
             }
             Op::Write | Op::CompareAndWrite => {
                 self.counters.writes += 1;
                 self.counters.write_bytes += u64::from(part.length);
+                self.count_heat(part.volume, part.offset, true);
             }
             Op::Status | Op::Discard | Op::WriteZeroes => {}
             Op::Flush => panic!("flush has its own entry"),

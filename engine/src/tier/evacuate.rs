@@ -3,8 +3,8 @@
 //! A slice that has no slot left needs a whole chunk, from whichever slice of
 //! whichever core: single slots that come free here and there help only their
 //! own slices. So where space is short, all fragments go that have a slot in
-//! the chunk of the one nobody has used for longest, and until they are gone
-//! none of its slots is given out. What is held is tried again for a while.
+//! the chunk of the coldest one, and until they are gone none of its slots is
+//! given out. What is held is tried again for a while.
 
 use super::spill::{is_movable, is_seat_movable};
 use crate::format::record::FragmentKey;

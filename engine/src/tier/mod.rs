@@ -7,12 +7,14 @@
 //! read gets clean fast copies of its cold blocks; they are on no record and
 //! can go at once. Both are background, unless somebody waits for the space:
 //! then whole chunks are emptied ([`evacuate`]), on other cores if need be
-//! ([`exchange`]).
+//! ([`exchange`]). What goes first is what is expected least ([`heat`]), or,
+//! as long as nobody knows, what was used least recently.
 
 pub mod cool;
 pub mod copy;
 pub mod evacuate;
 pub mod exchange;
+pub mod heat;
 pub mod promote;
 pub mod spill;
 

@@ -171,8 +171,8 @@ impl Table {
         }
     }
 
-    /// The least recently used fragment worth moving: of the first sample that has one where
-    /// space is `short`, else of the next sample.
+    /// The coldest fragment worth moving: of the first sample that has one where space is
+    /// `short`, else of the next sample. What is expected soon is not moved for its age.
     fn choose_spill<S: Sink>(
         &mut self,
         only: Option<SliceId>,
@@ -180,14 +180,14 @@ impl Table {
         sink: &S,
     ) -> Result<(SliceId, FragmentKey), Look> {
         let (now, idle_ns) = (self.now, self.config.tier.idle_ns);
-        let worth = |last_use| short || idle_ns > 0 && now.since(last_use) > idle_ns;
+        let is_old = |last_use| idle_ns > 0 && now.since(last_use) > idle_ns;
         let cold = self.cold_is_free(sink);
-        let (mut oldest, mut look) = (None, Look::Nothing);
+        let (mut coldest, mut look) = (None, Look::Nothing);
         let count = self.slices.len();
         let mut left: usize = self.slices().map(|slice| slice.index.len()).sum();
         let mut sample = SAMPLE;
         let mut rounds = 2 * count + 1;
-        while left > 0 && rounds > 0 && (sample > 0 || short && oldest.is_none()) {
+        while left > 0 && rounds > 0 && (sample > 0 || short && coldest.is_none()) {
             let (slice, cursor) = self.tiering.hand;
             let found = self.slices[slice]
                 .as_ref()
@@ -211,13 +211,15 @@ impl Table {
                 // A first write may be under way that makes it movable.
                 let slots = here.is_some_and(|f| f.fast.iter().any(Option::is_some));
                 look = if slots && room { Look::Held } else { look };
-            } else if moves && worth(last_use) {
-                let this = (last_use, slice.id, key);
-                oldest = Some(oldest.map_or(this, |other| this.min(other)));
+            } else if moves {
+                let worth = short || is_old(last_use) && !self.is_expected(key, size, last_use);
+                let this = (self.warmth(key, size, last_use), slice.id, key);
+                let colder = coldest.is_none_or(|other| this < other);
+                coldest = if worth && colder { Some(this) } else { coldest };
             }
             self.tiering.hand.1 = next;
         }
-        oldest.map(|(_, id, key)| (id, key)).ok_or(look)
+        coldest.map(|(_, id, key)| (id, key)).ok_or(look)
     }
 
     /// The pool has cold chunks for any slice.

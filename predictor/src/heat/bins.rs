@@ -211,6 +211,28 @@ impl Heatmap {
         (start..self.open()).map(move |bin| self.total(row, bin))
     }
 
+    /// The same requests in longer bins; nothing if these do not divide those.
+    #[must_use]
+    pub fn rebinned(&self, shape: HeatShape) -> Self {
+        let mut longer = Self::new(shape);
+        if self.span.is_none() || !shape.bin_ns().is_multiple_of(self.shape.bin_ns()) {
+            return longer;
+        }
+        for bin in self.oldest()..=self.open() {
+            let time_ns = bin.saturating_mul(self.shape.bin_ns());
+            longer.advance(time_ns);
+            for row in 0..self.rows() {
+                let Counts { reads, writes } = self.counts(row, bin);
+                for (write, requests) in [(false, reads), (true, writes)] {
+                    if requests > 0 {
+                        longer.record(time_ns, self.segment(row), write, requests);
+                    }
+                }
+            }
+        }
+        longer
+    }
+
     /// Bytes that the counts occupy.
     pub fn memory_bytes(&self) -> usize {
         self.totals.len() * (self.rows.len() * size_of::<Counts>() + size_of::<f64>())

@@ -98,3 +98,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn longer_bins_hold_the_same_requests() {
+    let mut heat = Heatmap::new(HeatShape::new(30, 40, 4).unwrap());
+    for bin in 0..25_u64 {
+        let time_ns = bin * heat.shape().bin_ns();
+        heat.record(time_ns, Segment::new(bin % 2), bin % 3 == 0, 2);
+    }
+    let longer = heat.rebinned(HeatShape::new(300, 40, 4).unwrap());
+    assert_eq!((longer.oldest(), longer.open()), (0, 2));
+    for segment in [0, 1].map(Segment::new) {
+        let (row, other) = (heat.row(segment).unwrap(), longer.row(segment).unwrap());
+        for bin in 0..3 {
+            assert_eq!(longer.total(other, bin), heat.sum(row, 10 * bin..10 * bin + 10));
+        }
+        assert_eq!(longer.counts(other, 0), Counts { reads: 6, writes: 4 });
+    }
+    assert_eq!(heat.rebinned(HeatShape::new(40, 40, 4).unwrap()).rows(), 1, "30 divides no 40");
+}

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HeatShape, Heatmap, HorizonBins};
+use super::{HeatShape, HorizonBins};
 
 /// Bins in a horizon that has no shape of its own, and horizons that are kept.
 const BINS: u16 = 10;
@@ -48,10 +48,9 @@ impl Horizon {
         self.seconds
     }
 
-    /// The bins that serve it, in a heatmap that never takes more than `bytes`,
-    /// or has one row.
-    pub fn shape(self, bytes: usize) -> (HeatShape, HorizonBins) {
-        let (shape, horizon) = match self {
+    /// The bins that serve it.
+    pub fn shape(self) -> (HeatShape, HorizonBins) {
+        match self {
             Self::FIVE_MINUTES => HeatShape::five_minutes(),
             Self::ONE_HOUR => HeatShape::one_hour(),
             Self { seconds } => {
@@ -60,11 +59,7 @@ impl Horizon {
                 let shape = shape.expect("bins of one second to three hours");
                 (shape, shape.horizon(BINS).expect("a part of what is kept"))
             }
-        };
-        let row = Heatmap::memory_bound_bytes(shape) / (shape.max_segments() + 1);
-        // Two rows beside the segments': that of the rest, and the totals.
-        let rows = (bytes / row.max(1)).saturating_sub(2).clamp(1, shape.max_segments());
-        (shape.with_max_segments(rows), horizon)
+        }
     }
 }
 
@@ -130,19 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn every_horizon_has_bins_within_the_memory_given() {
-        let bytes = 16 << 20;
+    fn every_horizon_has_bins() {
         for seconds in [10, 11, 59, 300, 301, 3600, 3601, 86_400] {
-            let horizon = Horizon::new(seconds).unwrap();
-            let (shape, bins) = horizon.shape(bytes);
-            assert!(Heatmap::memory_bound_bytes(shape) <= bytes, "{seconds}");
+            let (shape, bins) = Horizon::new(seconds).unwrap().shape();
             let covered = bins.get() * shape.bin_ns() / 1_000_000_000;
             assert!((u64::from(seconds)..u64::from(seconds) + 10).contains(&covered), "{seconds}");
-            assert_eq!(horizon.shape(0).0.max_segments(), 1);
         }
-        let (shape, _) = Horizon::FIVE_MINUTES.shape(bytes);
-        assert_eq!(shape.max_segments(), 4096, "five minutes fit whole");
-        let (shape, _) = Horizon::ONE_HOUR.shape(bytes);
-        assert!((400..600).contains(&shape.max_segments()), "{}", shape.max_segments());
     }
 }

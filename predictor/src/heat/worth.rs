@@ -9,8 +9,17 @@
 //! the morning is expected to bring, and one that lies idle in a busy segment
 //! loses it.
 //!
+//! No forecast sees all: a fragment that was used some time ago is worth a part of
+//! a use in as long a time, whatever is expected of its segment. Without this,
+//! what is newly wanted goes at once where the fast tier is small.
+//!
 //! It knows no sizes: the worth is per byte, as if the segment had one fragment.
 #![forbid(unsafe_code)]
+
+/// What a use says of the same time after it.
+const AGAIN: f32 = 0.1;
+/// Least part of a horizon for which a fragment counts as idle.
+const MOMENT: f32 = 1e-6;
 
 /// What is known of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,16 +47,22 @@ impl SegmentHeat {
         let missed = self.recent * idle.clamp(0.0, 1.0);
         self.expected * fragments / (fragments + missed)
     }
+
+    /// The same, and at least what its last use makes likely: by this fragments are compared.
+    pub fn worth(self, fragments: u16, idle: f32) -> f32 {
+        let again = AGAIN * f32::from(fragments.max(1)) / idle.max(MOMENT);
+        self.of_fragment(fragments, idle).max(again)
+    }
 }
 
-/// Steps of worth that are told apart, two to each doubling: within one the
+/// Steps of worth that are told apart, one to each doubling: within one the
 /// forecast does not know better than who was used last. 0 is less than half a
 /// request.
 pub fn step(requests: f32) -> u8 {
     if requests.is_nan() || requests < 0.5 {
         return 0;
     }
-    let step = 1.0 + 2.0 * (2.0 * requests).log2();
+    let step = 1.0 + (2.0 * requests).log2();
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -74,6 +89,14 @@ mod tests {
     }
 
     #[test]
+    fn a_use_of_late_is_worth_something_whatever_is_expected() {
+        let cold = SegmentHeat::default();
+        assert_eq!(cold.worth(16, 0.016), 100.0);
+        assert!(cold.worth(16, 0.0) > cold.worth(16, 0.1) && cold.worth(16, 0.0).is_finite());
+        assert_eq!(BUSY.worth(16, 0.1), BUSY.of_fragment(16, 0.1), "more is expected");
+    }
+
+    #[test]
     fn what_comes_after_the_forecast_counts() {
         let unknown = SegmentHeat::default();
         assert_eq!(unknown.seen(0.0, 0.0), unknown);
@@ -84,8 +107,8 @@ mod tests {
 
     #[test]
     fn steps_ascend_and_are_bounded() {
-        let steps = [0.0, 0.49, 0.5, 0.8, 1.0, 2.0, 1e3, 1e30, f32::INFINITY].map(step);
-        assert_eq!(steps[..6], [0, 0, 1, 2, 3, 5]);
+        let steps = [0.0, 0.49, 0.5, 0.9, 1.0, 4.0, 1e3, 1e30, f32::INFINITY].map(step);
+        assert_eq!(steps[..6], [0, 0, 1, 1, 2, 4]);
         assert!(steps.is_sorted() && steps[8] == 255);
         assert_eq!((step(f32::NAN), step(-1.0)), (0, 0));
     }

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod device;
+pub mod heat;
 pub mod image;
 pub mod predictor;
 pub mod replay;

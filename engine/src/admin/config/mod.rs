@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::admin::heat::{ForecasterKind, Horizon};
 use crate::admin::listener::{NbdListener, NvmfListener};
 use crate::admin::protocol::PrefetchKind;
 use crate::admin::report::Role;
@@ -64,9 +65,15 @@ pub struct Config {
     /// Size of fragments allocated from now on: a power of two, 64 KiB to 16 MiB.
     #[serde(default = "default_fragment_size")]
     pub fragment_size: ByteSize,
-    /// Share of one core that training may use, 0 to 1.
+    /// Share of one core that training and the heat forecast may use, 0 to 1.
     #[serde(default = "default_train_cpu")]
     pub train_cpu: f32,
+    /// Who forecasts the heat of volumes.
+    #[serde(default)]
+    pub forecaster: ForecasterKind,
+    /// How far ahead, from 10s to 24h.
+    #[serde(default)]
+    pub prediction_horizon: Horizon,
     /// Seconds that a stop may take to drain and flush.
     #[serde(default = "default_stop_timeout")]
     pub stop_timeout: u32,
@@ -98,13 +105,16 @@ pub struct Config {
 pub struct TierPolicy {
     /// Used share of the fast tier above which the coldest fragments spill, 0 to 1.
     pub spill_watermark: f32,
-    /// Seconds without a request after which a fragment spills in any case.
+    /// Seconds without a request after which a fragment spills in any case, unless it is
+    /// expected soon; 0: never.
     pub idle_seconds: u32,
+    /// Spill by the heat forecast; else what was used least recently goes first.
+    pub forecast: bool,
 }
 
 impl Default for TierPolicy {
     fn default() -> Self {
-        Self { spill_watermark: 0.8, idle_seconds: 600 }
+        Self { spill_watermark: 0.8, idle_seconds: 600, forecast: true }
     }
 }
 
@@ -325,6 +335,8 @@ impl Config {
             sequence_length: default_sequence_length(),
             fragment_size: default_fragment_size(),
             train_cpu: default_train_cpu(),
+            forecaster: ForecasterKind::default(),
+            prediction_horizon: Horizon::default(),
             stop_timeout: default_stop_timeout(),
             nbd: default_nbd(),
             nvmf: Vec::new(),

@@ -29,12 +29,15 @@ stage_budget = "32MiB"
 sequence_length = 16
 fragment_size = "256KiB"
 train_cpu = 0.1
+forecaster = "holt-winters"
+prediction_horizon = "1h"
 stop_timeout = 5
 nbd = ["unix:x.sock", "tcp:127.0.0.1:10809"]
 
 [tier_policy]
 spill_watermark = 0.5
 idle_seconds = 60
+forecast = false
 
 [[pool.devices]]
 path = "fast.img"
@@ -48,7 +51,9 @@ emulate = "hdd"
 "#;
     let config = parse(text).unwrap();
     assert_eq!((config.cores, config.prefetch_depth, config.stop_timeout), (Some(2), 8, 5));
-    assert_eq!(config.tier_policy.idle_seconds, 60);
+    assert_eq!((config.tier_policy.idle_seconds, config.tier_policy.forecast), (60, false));
+    assert_eq!(config.forecaster, ForecasterKind::HoltWinters);
+    assert_eq!(config.prediction_horizon, Horizon::ONE_HOUR);
     assert_eq!(config.pool.devices[1].emulate, Some(Emulate::Hdd));
     assert_eq!(parse(&config.to_toml()).unwrap(), config);
 }
@@ -74,6 +79,11 @@ fn errors_name_file_line_and_key() {
             format!("nbd = [\"tcp:0.0.0.0:10809\"]\n{POOL}"),
             ":1: `nbd`: tcp:0.0.0.0:10809 is reachable",
         ),
+        (
+            format!("prediction_horizon = \"5 weeks\"\n{POOL}"),
+            ":1: `prediction_horizon`: expected a horizon from 10s to 24h",
+        ),
+        (format!("forecaster = \"sarima\"\n{POOL}"), ":1: `forecaster`: unknown variant"),
         (format!("nbd = [\"udp:1\"]\n{POOL}"), ":1: `nbd`: expected unix:"),
         (format!("prefetch = \"oracle\"\n{POOL}"), ":1: `prefetch`: unknown variant"),
         ("cores = 1\n".to_owned(), "missing field `pool`"),
