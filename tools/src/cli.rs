@@ -63,7 +63,7 @@ enum Command {
     /// Record served I/O, or replay it
     #[command(subcommand)]
     Trace(trace::Action),
-    /// Replay a trace against a served volume
+    /// Judge prefetchers on traces, or replay a trace against a served volume
     Replay(replay::Args),
     /// Show, set and teach prediction
     #[command(subcommand)]
@@ -181,6 +181,10 @@ mod tests {
             "tessera trace record out.csv.zst --volume vm1 --seconds 10",
             "tessera trace replay in.csv.zst --live --volume vm1",
             "tessera replay in.csv.zst --live --volume vm1 --speed 10 --prefetch readahead",
+            "tessera replay a.csv b.csv.zst --json",
+            "tessera replay a.csv --fragment-size 256KiB --fast-tier 10% --budget 10% --depth 8",
+            "tessera replay a.csv --fast-tier 8GiB --prefetch none,learned --shuffle --seed 7",
+            "tessera replay a.csv --prefetch all --svg misses.svg",
             "tessera bench engine --device uring --path f --depth 1 --read 0 --fsync 32 --json",
             "tessera bench engine --hop --depth 1",
             "tessera bench cpus",
@@ -205,7 +209,21 @@ mod tests {
             "tessera volume create vm1 --size 1GiB --block-size 1024",
             "tessera replay in.csv --volume vm1",
             "tessera replay in.csv --live",
-            "tessera replay in.csv --live --volume vm1 --prefetch oracle",
+            "tessera replay",
+            "tessera replay in.csv --speed 2",
+            "tessera replay in.csv --live --volume vm1 --fast-tier 5%",
+            "tessera replay in.csv --live --volume vm1 --fragment-size 1MiB",
+            "tessera replay in.csv --live --volume vm1 --shuffle",
+            "tessera replay in.csv --live --volume vm1 --svg x.svg",
+            "tessera replay in.csv --live --volume vm1 --seed 1",
+            "tessera replay in.csv --live --volume vm1 --budget 10%",
+            "tessera replay in.csv --prefetch nobody",
+            "tessera replay in.csv --fragment-size 100000",
+            "tessera replay in.csv --fragment-size 32KiB",
+            "tessera replay in.csv --fragment-size 32MiB",
+            "tessera replay in.csv --fast-tier 0%",
+            "tessera replay in.csv --fast-tier 5x",
+            "tessera replay in.csv --budget much",
             "tessera replay in.csv --live --volume vm1 --speed 0",
             "tessera replay in.csv --live --volume vm1 --depth 0",
             "tessera device show -- -1",

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use engine::check::CheckError;
 use engine::server::upgrade::UpgradeError;
+use predictor::lab::LabError;
 use predictor::trace::TraceError;
 
 use crate::admin::{ClientError, ConfigError};
@@ -65,6 +66,20 @@ pub enum CommandError {
         /// The cause.
         source: TraceError,
     },
+    /// The trace has no request.
+    #[error("{}: no request can be read", .0.display())]
+    EmptyTrace(PathBuf),
+    /// The laboratory cannot run.
+    #[error("{}: {source}", .trace.display())]
+    Lab {
+        /// The trace.
+        trace: PathBuf,
+        /// The cause.
+        source: LabError,
+    },
+    /// The options do not go together.
+    #[error("{0}")]
+    Usage(String),
     /// A file cannot be used.
     #[error("{}: {source}", .path.display())]
     File {
@@ -137,7 +152,8 @@ impl CommandError {
     /// The exit code: 2 where the fault is in what the user wrote, else 1.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(ConfigError::Line { .. })
+            Self::Usage(_)
+            | Self::Config(ConfigError::Line { .. })
             | Self::Check(CheckError::Config(ConfigError::Line { .. }))
             | Self::Upgrade(UpgradeError::Open(CheckError::Config(ConfigError::Line { .. }))) => {
                 ExitCode::from(2)

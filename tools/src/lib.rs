@@ -13,6 +13,7 @@ pub mod command;
 pub mod error;
 pub mod image;
 pub mod interrupt;
+pub mod laboratory;
 pub mod output;
 pub mod progress;
 pub mod qemu;

@@ -150,6 +150,16 @@ fn an_image_goes_in_and_out_and_a_trace_is_replayed() {
     assert_eq!((&report["read"]["count"], &report["write"]["count"]), (&2.into(), &1.into()));
     assert_eq!((&report["folded"], &report["failed"]), (&1.into(), &0.into()));
 
+    for (more, names) in [
+        (&["--prefetch", "oracle"][..], "--prefetch oracle with --live"),
+        (&["--prefetch", "none,readahead"], "takes one --prefetch"),
+        (&[&path("trace")], "takes one trace"),
+    ] {
+        let wrong = tessera(dir.path(), &[&replay[..], more].concat());
+        assert_eq!(wrong.status.code(), Some(2));
+        assert!(stderr(&wrong).contains(names), "{}", stderr(&wrong));
+    }
+
     fs::write(path("trace"), &text[..text.len() - 3]).unwrap();
     let damaged = tessera(dir.path(), &replay);
     assert_eq!(damaged.status.code(), Some(1));

@@ -2,7 +2,7 @@
 //!
 //! Each is a [`Rule`] at fragment granularity, in a module that names its source
 //! and what it leaves out. They are baselines: exact rather than fast, and not on
-//! the data path of a core, where [`crate::prefetch`] stands; readahead is there, too.
+//! the data path of a core, where [`crate::prefetch`] stands.
 //!
 //! Invariants: a rule is deterministic and all its tables are bounded; it proposes
 //! only on the last fragment of a read, as a request is fetched whole; writes are
@@ -19,8 +19,10 @@ mod leap;
 mod markov;
 mod mithril;
 mod next;
+mod readahead;
 mod request;
 mod sarc;
+mod sarc_cache;
 mod stride;
 
 use std::fmt;
@@ -29,6 +31,7 @@ use std::str::FromStr;
 
 use crate::ledger::Lru;
 use crate::prefetch::{Prediction, Predictions, Settings};
+pub use sarc_cache::SarcCache;
 
 /// A fragment: its volume and its number in it.
 type Key = (u32, u64);
@@ -73,6 +76,12 @@ pub trait Rule {
 
     /// A proposed fragment left the tier unused.
     fn wasted(&mut self, _volume: u32, _fragment: u64) {}
+
+    /// Whether the fragment, which was just touched, is part of a sequential stream: asked by
+    /// a tier that keeps those apart ([`SarcCache`]).
+    fn is_sequential(&mut self, _volume: u32, _fragment: u64) -> bool {
+        false
+    }
 }
 
 /// Which rule.
@@ -84,6 +93,8 @@ pub enum Kind {
     Next2,
     /// The next four fragments.
     Next4,
+    /// A doubling window ahead of confirmed sequential streams.
+    Readahead,
     /// Streams with two equal deltas.
     Stride,
     /// What followed a fragment before.
@@ -104,10 +115,11 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of reports.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Self::Next1,
         Self::Next2,
         Self::Next4,
+        Self::Readahead,
         Self::Stride,
         Self::Markov1,
         Self::Markov2,
@@ -123,6 +135,7 @@ impl Kind {
             Self::Next1 => "next-1",
             Self::Next2 => "next-2",
             Self::Next4 => "next-4",
+            Self::Readahead => "readahead",
             Self::Stride => "stride",
             Self::Markov1 => "markov-1",
             Self::Markov2 => "markov-2",
@@ -166,6 +179,7 @@ pub fn build(kind: Kind, settings: &Settings) -> Box<dyn Rule> {
         Kind::Next1 => Box::new(next::Next::new(1)),
         Kind::Next2 => Box::new(next::Next::new(2)),
         Kind::Next4 => Box::new(next::Next::new(4)),
+        Kind::Readahead => Box::new(readahead::Readahead::new(settings)),
         Kind::Stride => Box::new(stride::Stride::new(settings)),
         Kind::Markov1 => Box::new(markov::Markov::new(markov::Order::One, settings)),
         Kind::Markov2 => Box::new(markov::Markov::new(markov::Order::Two, settings)),

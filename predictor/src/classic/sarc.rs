@@ -12,8 +12,7 @@
 //! A rule does not see the cache: "present" means among the [`TRACKS`] touched last,
 //! and a counter starts over when its track misses. The threshold and the place of
 //! the trigger are parameters in the paper. The lists SEQ and RANDOM are the cache's
-//! side and not modelled; under the laboratory's LRU tier this is a fixed
-//! asynchronous readahead and no more.
+//! side, which the laboratory gives this rule instead of its LRU tier ([`super::SarcCache`]).
 #![forbid(unsafe_code)]
 
 use super::request::Requests;
@@ -94,6 +93,10 @@ impl Rule for Sarc {
             self.prefetch(request.volume, behind.map_or(first, |b| first.max(b)), out);
         }
     }
+
+    fn is_sequential(&mut self, volume: u32, fragment: u64) -> bool {
+        self.tracks.get(&(volume, fragment)).is_some_and(|track| track.counter == THRESHOLD)
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +124,16 @@ mod tests {
         driver.reads(&mut sarc, 10..12);
         (12..16).for_each(|f| driver.evict(&mut sarc, f));
         assert_eq!(driver.read(&mut sarc, 12), [13, 14, 15, 16]);
+    }
+
+    #[test]
+    fn the_second_track_of_a_stream_is_sequential() {
+        let (mut sarc, mut driver) = (degree(4), Driver::default());
+        let mut sequential = |fragment| {
+            driver.read(&mut sarc, fragment);
+            sarc.is_sequential(3, fragment)
+        };
+        assert_eq!([10, 11, 12, 40].map(&mut sequential), [false, true, true, false]);
     }
 
     #[test]

@@ -12,30 +12,42 @@ use crate::prefetch::Predictions;
 pub enum Contender {
     /// Nothing is staged ahead.
     None,
-    /// The classic readahead, as a core runs it.
-    Readahead,
     /// A classic rule.
     Classic(Kind),
+    /// The readahead of a core.
+    CoreReadahead,
     /// The LSTM over deltas alone.
     Lstm,
     /// The learned ranker.
     Learned,
+    /// Who knows the future and chooses among the ranker's candidates.
+    OracleCandidates,
+    /// Who knows the future.
+    Oracle,
 }
 
 impl Contender {
     /// All, in the order of reports.
     pub fn all() -> impl Iterator<Item = Contender> {
         let classic = Kind::ALL.into_iter().map(Self::Classic);
-        [Self::None, Self::Readahead].into_iter().chain(classic).chain([Self::Lstm, Self::Learned])
+        let learned = [Self::CoreReadahead, Self::Lstm, Self::Learned];
+        let oracles = [Self::OracleCandidates, Self::Oracle];
+        [Self::None].into_iter().chain(classic).chain(learned).chain(oracles)
     }
 
     /// Proposals for one request that it is made for.
     pub fn width(self) -> usize {
         match self {
+            Self::Oracle => usize::MAX,
             Self::Classic(Kind::Amp) | Self::Learned => Predictions::CAPACITY,
             Self::Classic(Kind::Leap) => 8,
             _ => 4,
         }
+    }
+
+    /// True for those that know the future: no prefetcher can be like them.
+    pub fn is_oracle(self) -> bool {
+        matches!(self, Self::Oracle | Self::OracleCandidates)
     }
 }
 
@@ -43,18 +55,26 @@ impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.pad("none"),
-            Self::Readahead => f.pad("readahead"),
             Self::Classic(kind) => kind.fmt(f),
+            Self::CoreReadahead => f.pad("readahead-core"),
             Self::Lstm => f.pad("lstm"),
             Self::Learned => f.pad("learned"),
+            Self::OracleCandidates => f.pad("oracle-candidates"),
+            Self::Oracle => f.pad("oracle"),
         }
     }
 }
 
 /// No contender has that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown prefetcher: choose none, lstm, learned or a classic rule")]
 pub struct UnknownContender;
+
+impl fmt::Display for UnknownContender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown prefetcher: choose of")?;
+        Contender::all().try_for_each(|contender| write!(f, " {contender}"))
+    }
+}
 
 impl FromStr for Contender {
     type Err = UnknownContender;
@@ -72,6 +92,7 @@ mod tests {
     fn contenders_are_read_as_they_are_shown() {
         for contender in Contender::all() {
             assert_eq!(contender.to_string().parse(), Ok(contender));
+            assert!(UnknownContender.to_string().contains(&contender.to_string()));
         }
         assert_eq!("nobody".parse::<Contender>(), Err(UnknownContender));
     }

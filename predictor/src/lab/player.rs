@@ -1,7 +1,9 @@
 //! The contenders behind one interface.
 #![forbid(unsafe_code)]
 
-use super::{Contender, LabError, Setup, Tier};
+use super::future::Future;
+use super::tier::{Key, Tier};
+use super::{Contender, LabError, Setup};
 use crate::Access;
 use crate::classic::{self, Rule, Touch};
 use crate::ledger::Outcome;
@@ -10,12 +12,14 @@ use crate::prefetch::{Prediction, Predictions, PrefetchKind, Prefetcher, Setting
 use crate::rank::{Budget, Crossing, Ranker};
 
 /// The ranker judges its proposals by whether they come within a quarter of the crossings
-/// that it takes to fill the tier.
+/// that it takes to fill the tier; the oracles look no further ahead.
 const RESIDENCY_SHARE: usize = 4;
 /// Probability of its next step that the LSTM alone stages from.
 const SURE: f32 = 0.3;
 /// A trace is of one client.
 const CLIENT: u64 = 0;
+/// Crossings that the oracle looks ahead at most: more than pass while a fragment is fetched.
+const FORESIGHT: usize = 256;
 
 /// A contender at work.
 pub(super) enum Player {
@@ -24,16 +28,23 @@ pub(super) enum Player {
     /// One of a core, with what trains it.
     Core(Box<(Prefetcher, Option<Trainer>)>),
     Learned(Box<(Ranker, Budget)>),
+    /// Chooses what comes within so many crossings among the candidates.
+    Chooser(Box<(Ranker, Future)>, usize),
+    /// Stages what comes within so many crossings.
+    Oracle(Box<Future>, usize),
 }
 
 impl Player {
-    pub fn new(setup: &Setup) -> Result<Player, LabError> {
+    /// A contender that has seen nothing; the oracles are told the accesses to come.
+    pub fn new(setup: &Setup, accesses: &[Access]) -> Result<Player, LabError> {
         let settings = setup.settings;
         settings.check()?;
+        let residency = (setup.tier_fragments / RESIDENCY_SHARE).max(1);
+        let ranker = || Ranker::new(residency as u64, settings.lead_ns());
         Ok(match setup.contender {
             Contender::None => Player::None,
             Contender::Classic(kind) => Player::Classic(classic::build(kind, &settings)),
-            Contender::Readahead => {
+            Contender::CoreReadahead => {
                 Player::Core(Box::new((Prefetcher::new(PrefetchKind::Readahead, settings)?, None)))
             }
             Contender::Lstm => Player::Core(Box::new((
@@ -44,17 +55,21 @@ impl Player {
                 Some(Trainer::new(settings, setup.seed)?),
             ))),
             Contender::Learned => {
-                let residency = setup.tier_fragments / RESIDENCY_SHARE;
-                let ranker = Ranker::new(residency as u64, settings.lead_ns());
                 let budget =
                     Budget::new(setup.tier_fragments, setup.extra_share, settings.stage_threshold);
-                Player::Learned(Box::new((ranker, budget)))
+                Player::Learned(Box::new((ranker(), budget)))
+            }
+            Contender::OracleCandidates => {
+                Player::Chooser(Box::new((ranker(), Future::new(accesses))), residency)
+            }
+            Contender::Oracle => {
+                Player::Oracle(Box::new(Future::new(accesses)), residency.min(FORESIGHT))
             }
         })
     }
 
     /// A fragment was asked for; before [`Player::touch`].
-    pub fn demand(&mut self, (volume, fragment): (u32, u64), missed: bool) {
+    pub fn demand(&mut self, (volume, fragment): Key, missed: bool) {
         if let Player::Learned(player) = self {
             player.1.demand(volume, fragment, missed);
         }
@@ -62,6 +77,7 @@ impl Player {
 
     /// The same, to propose what may follow.
     pub fn touch(&mut self, access: &Access, touch: &Touch, tier: &Tier, out: &mut Predictions) {
+        let resident = |volume, fragment| tier.contains((volume, fragment));
         match self {
             Player::None => {}
             Player::Classic(rule) => rule.touch(touch, out),
@@ -72,7 +88,6 @@ impl Player {
             }
             Player::Learned(player) => {
                 let (ranker, budget) = &mut **player;
-                let resident = |volume, fragment| tier.contains(&(volume, fragment));
                 let crossing = ranker.touch(CLIENT, access, touch.fragment, resident);
                 let Some(Crossing { ranked, .. }) = crossing else { return };
                 if touch.write || ranked.is_empty() {
@@ -87,6 +102,24 @@ impl Player {
                 }
                 budget.crossed();
             }
+            Player::Chooser(player, residency) => {
+                let (ranker, future) = &mut **player;
+                future.follow((touch.volume, touch.fragment));
+                let crossing = ranker.touch(CLIENT, access, touch.fragment, resident);
+                let Some(Crossing { ranked, .. }) = crossing else { return };
+                let keys = ranked.iter().map(|ranked| (ranked.volume, ranked.fragment));
+                let distances = keys.filter_map(|key| Some((future.distance(key)?, key)));
+                let mut coming: Vec<_> = distances.filter(|(at, _)| *at <= *residency).collect();
+                coming.sort_unstable();
+                coming.into_iter().for_each(|(_, key)| propose(out, key));
+            }
+            Player::Oracle(future, foresight) => {
+                if future.follow((touch.volume, touch.fragment)) {
+                    let missing =
+                        future.next(*foresight).iter().filter(|key| !tier.contains(**key));
+                    missing.take(Predictions::CAPACITY).for_each(|key| propose(out, *key));
+                }
+            }
         }
     }
 
@@ -98,16 +131,24 @@ impl Player {
         }
     }
 
-    /// What became of a stage.
-    pub fn outcome(&mut self, (volume, fragment): (u32, u64), outcome: Outcome) {
+    /// Whether a fragment just touched belongs to a sequential stream, for the tier.
+    pub fn is_sequential(&mut self, (volume, fragment): Key) -> bool {
         match self {
-            Player::None | Player::Learned(_) => {}
+            Player::Classic(rule) => rule.is_sequential(volume, fragment),
+            _ => false,
+        }
+    }
+
+    /// What became of a stage.
+    pub fn outcome(&mut self, (volume, fragment): Key, outcome: Outcome) {
+        match self {
             Player::Core(player) => player.0.feedback(outcome),
             Player::Classic(rule) => match outcome {
                 Outcome::Hit => rule.used(volume, fragment, false),
                 Outcome::Late => rule.used(volume, fragment, true),
                 Outcome::Wasted => rule.wasted(volume, fragment),
             },
+            _ => {}
         }
     }
 
@@ -128,4 +169,8 @@ impl Player {
         }
         Ok((report.steps > 0).then_some(won))
     }
+}
+
+fn propose(out: &mut Predictions, (volume, fragment): Key) {
+    out.push(Prediction { volume, fragment, score: 1.0 });
 }

@@ -1,47 +1,47 @@
-//! `tessera replay`: a trace against a served volume.
+//! `tessera replay --live`: a trace against a served volume.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use predictor::trace::{Reader, TraceError};
 
-use super::{Context, attach};
+use super::{Args, Context, attach};
 use crate::admin::{AdminClient, AdminRequest, AdminResponse, PrefetchKind, StatsReport};
 use crate::block::BlockClient;
+use crate::command::status;
 use crate::error::CommandError;
 use crate::interrupt::Interrupt;
 use crate::progress::count_bar;
 use crate::replay::report::{ReplayReport, ServerDelta};
-use crate::replay::{self, Options, ReplayError};
+use crate::replay::{self, ReplayError};
 
-/// Options of `replay`.
+/// Options of a live replay.
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The trace: CSV, MSR Cambridge CSV, fio iolog, blkparse text or binary blktrace, zstd
-    /// or plain
-    file: PathBuf,
+#[command(next_help_heading = "On a running server")]
+pub(super) struct Options {
     /// Send the requests to a running server
-    #[arg(long, required = true)]
+    #[arg(long, requires = "volume")]
     live: bool,
     /// The volume; its contents are overwritten where the trace writes
-    #[arg(long)]
-    volume: String,
+    #[arg(long, requires = "live")]
+    volume: Option<String>,
     /// Send each request at its time, this many times faster than recorded.
     /// Without it, and for traces without a clock, the next request follows a completion
-    #[arg(long, value_parser = parse_speed)]
+    #[arg(long, value_parser = parse_speed, requires = "live")]
     speed: Option<f64>,
-    /// Switch the server's prefetching first
-    #[arg(long)]
-    prefetch: Option<PrefetchKind>,
-    /// Requests in flight at most [default: 1, with --speed 64]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    depth: Option<u16>,
     /// Count reads slower than this many milliseconds
-    #[arg(long, default_value_t = 4, value_name = "MS")]
+    #[arg(long, default_value_t = 4, value_name = "MS", requires = "live")]
     slow_ms: u32,
     /// End after this many requests
-    #[arg(long)]
+    #[arg(long, requires = "live")]
     requests: Option<u64>,
+}
+
+impl Options {
+    /// Whether a live replay is asked for.
+    pub fn is_set(&self) -> bool {
+        self.live
+    }
 }
 
 fn parse_speed(text: &str) -> Result<f64, &'static str> {
@@ -51,35 +51,51 @@ fn parse_speed(text: &str) -> Result<f64, &'static str> {
     }
 }
 
+/// The one file and the kind of prefetch that a live replay takes.
+fn arguments(args: &Args) -> Result<(&PathBuf, Option<PrefetchKind>), CommandError> {
+    let [file] = args.files.as_slice() else {
+        return Err(CommandError::Usage("--live takes one trace".to_owned()));
+    };
+    let kind = match args.prefetch.as_slice() {
+        [] => None,
+        [one] => Some(one.to_string().parse().map_err(|error| {
+            CommandError::Usage(format!("--prefetch {one} with --live: {error}"))
+        })?),
+        _ => return Err(CommandError::Usage("--live takes one --prefetch".to_owned())),
+    };
+    Ok((file, kind))
+}
+
 /// Runs the command.
-pub fn run(args: &Args, context: &Context) -> Result<(), CommandError> {
-    assert!(args.live, "clap requires it");
-    let (records, has_clock) = inspect(&args.file)?;
-    let mut speed = args.speed;
+pub(super) fn run(args: &Args, context: &Context) -> Result<(), CommandError> {
+    let (file, kind) = arguments(args)?;
+    let live = &args.live;
+    let volume = live.volume.as_ref().expect("clap requires it");
+    let (records, has_clock) = inspect(file)?;
+    let mut speed = live.speed;
     if speed.is_some() && !has_clock {
-        eprintln!("{}: the trace has no clock: closed loop", args.file.display());
+        eprintln!("{}: the trace has no clock: closed loop", file.display());
         speed = None;
     }
     let default_depth = if speed.is_some() { 64 } else { 1 };
-    let options = Options {
+    let options = replay::Options {
         depth: args.depth.unwrap_or(default_depth).into(),
         speed,
-        slow_read: Duration::from_millis(args.slow_ms.into()),
-        max_requests: args.requests,
+        slow_read: Duration::from_millis(live.slow_ms.into()),
+        max_requests: live.requests,
         max_time: None,
     };
-    let interrupt = Interrupt::install().map_err(CommandError::file(&args.file))?;
+    let interrupt = Interrupt::install().map_err(CommandError::file(file))?;
     let mut admin = context.admin()?;
-    if let Some(kind) = args.prefetch {
+    if let Some(kind) = kind {
         set_prefetch(&mut admin, kind)?;
     }
-    let prefetch = super::status(&mut admin)?.prefetch;
-    let mut client = attach(&mut admin, &args.volume)?;
-    let bar = count_bar(prefetch.to_string(), records.min(args.requests.unwrap_or(u64::MAX)));
-    let report =
-        measure(context, &mut client, &args.file, prefetch, 0, &options, &interrupt, |sent| {
-            bar.set_position(sent)
-        })?;
+    let prefetch = status(&mut admin)?.prefetch;
+    let mut client = attach(&mut admin, volume)?;
+    let bar = count_bar(prefetch.to_string(), records.min(live.requests.unwrap_or(u64::MAX)));
+    let report = measure(context, &mut client, file, prefetch, 0, &options, &interrupt, |sent| {
+        bar.set_position(sent)
+    })?;
     bar.finish_and_clear();
     context.form.print(&report, ReplayReport::table);
     match report.failed {
@@ -93,7 +109,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), CommandError> {
 
 /// Reads the whole trace once, so that a damaged one is refused before the
 /// first write; its number of records and whether it has a clock.
-pub(super) fn inspect(path: &Path) -> Result<(u64, bool), CommandError> {
+pub(in crate::command) fn inspect(path: &Path) -> Result<(u64, bool), CommandError> {
     let failed = |source| CommandError::Trace { path: path.to_path_buf(), source };
     let reader = open(path)?;
     let clock = reader.has_clock();
@@ -113,7 +129,7 @@ fn open(path: &Path) -> Result<Reader<'static>, CommandError> {
     })
 }
 
-pub(super) fn set_prefetch(
+pub(in crate::command) fn set_prefetch(
     admin: &mut AdminClient,
     kind: PrefetchKind,
 ) -> Result<(), CommandError> {
@@ -132,13 +148,13 @@ fn stats(context: &Context) -> Result<StatsReport, CommandError> {
 
 /// Replays the records from `skip` on between two looks at the server's counters.
 #[expect(clippy::too_many_arguments, reason = "called twice, each argument plain")]
-pub(super) fn measure(
+pub(in crate::command) fn measure(
     context: &Context,
     client: &mut dyn BlockClient,
     trace: &Path,
     prefetch: PrefetchKind,
     skip: usize,
-    options: &Options,
+    options: &replay::Options,
     interrupt: &Interrupt,
     observe: impl FnMut(u64),
 ) -> Result<ReplayReport, CommandError> {

@@ -1,0 +1,151 @@
+//! `tessera replay` offline: what prediction would bring on a trace.
+
+use std::path::PathBuf;
+
+use indicatif::ProgressBar;
+use predictor::lab::Contender;
+use predictor::prefetch::Settings;
+use predictor::trace::Skipped;
+
+use super::{Args, Choice, Context};
+use crate::admin::size::parse_size;
+use crate::error::CommandError;
+use crate::laboratory::chart::{Panel, draw};
+use crate::laboratory::report::{Row, Rows};
+use crate::laboratory::{Conditions, FastTier, Step, Trace, inputs, judge, load, percent};
+use crate::progress::count_bar;
+
+/// Options of the laboratory.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Laboratory")]
+pub(super) struct Options {
+    /// Size of the fragments, a power of two from 64KiB to 16MiB
+    #[arg(long, value_parser = parse_fragment_size, default_value = "1MiB", conflicts_with = "live")]
+    fragment_size: u64,
+    /// Size of the fast tier: a share of what the trace touches, or a size
+    #[arg(long, default_value = "5%", value_name = "SHARE|SIZE", conflicts_with = "live")]
+    fast_tier: FastTier,
+    /// Extra traffic that the learned prefetcher may cause
+    #[arg(long, value_parser = percent, default_value = "25%", conflicts_with = "live")]
+    budget: f64,
+    /// Replay the requests in a random order, at the times of the trace: the control that
+    /// tells learning from luck
+    #[arg(long, conflicts_with = "live")]
+    shuffle: bool,
+    /// Let writes be observed only; else they trigger stages as reads do
+    #[arg(long, conflicts_with = "live")]
+    reads_trigger: bool,
+    /// Seed of models and of the random order
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "live")]
+    seed: u64,
+    /// Draw the misses over time
+    #[arg(long, value_name = "FILE", conflicts_with = "live")]
+    svg: Option<PathBuf>,
+}
+
+fn parse_fragment_size(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    let is_size = bytes.is_power_of_two() && (64 << 10..=16 << 20).contains(&bytes);
+    if is_size { Ok(bytes) } else { Err("expected a power of two from 64KiB to 16MiB".to_owned()) }
+}
+
+/// Runs the command. What was judged before a trace that cannot be read is printed all the
+/// same.
+pub(super) fn run(args: &Args, context: &Context) -> Result<(), CommandError> {
+    if !predictor::init() {
+        eprintln!("candle is not limited to one thread: costs will be higher");
+    }
+    let conditions = conditions(args)?;
+    let mut rows = Rows::default();
+    let mut panels = Vec::new();
+    let end = inputs(&args.files).iter().try_for_each(|paths| {
+        let (trace, skipped) = load(paths, &conditions)?;
+        warn(&trace, &skipped, paths);
+        let (judged, panel) = judge_one(&trace, &conditions)?;
+        rows.extend(judged);
+        panels.push(panel);
+        Ok(())
+    });
+    if !rows.is_empty() {
+        context.form.print(&rows, |rows| rows.table(&conditions));
+        if let Some(path) = &args.lab.svg {
+            let text = draw(&conditions.to_string(), &panels);
+            std::fs::write(path, text).map_err(CommandError::file(path))?;
+        }
+    }
+    end
+}
+
+fn conditions(args: &Args) -> Result<Conditions, CommandError> {
+    let lab = &args.lab;
+    let mut settings = Settings::default();
+    settings.fragment_shift = u8::try_from(lab.fragment_size.trailing_zeros()).expect("below 64");
+    settings.prefetch_depth = args.depth.map_or(settings.prefetch_depth, usize::from);
+    settings.check().map_err(|error| CommandError::Usage(format!("--depth: {error}")))?;
+    if let FastTier::Bytes(bytes) = lab.fast_tier
+        && bytes < lab.fragment_size
+    {
+        return Err(CommandError::Usage("--fast-tier holds no fragment".to_owned()));
+    }
+    let mut contenders: Vec<Contender> = Vec::new();
+    let all = [Choice::All];
+    let asked = if args.prefetch.is_empty() { all.as_slice() } else { &args.prefetch };
+    for choice in asked {
+        match choice {
+            Choice::All => contenders.extend(Contender::all()),
+            Choice::One(contender) => contenders.push(*contender),
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    contenders.retain(|contender| seen.insert(*contender));
+    Ok(Conditions {
+        settings,
+        fast_tier: lab.fast_tier,
+        contenders,
+        budget_pct: lab.budget,
+        shuffle: lab.shuffle,
+        writes_trigger: !lab.reads_trigger,
+        seed: lab.seed,
+    })
+}
+
+fn judge_one(trace: &Trace, conditions: &Conditions) -> Result<(Vec<Row>, Panel), CommandError> {
+    let bar = count_bar("", 0);
+    let runs = judge(trace, conditions, |step| match step {
+        Step::Begins(contender) => begin(&bar, trace, contender),
+        Step::Went(requests) => bar.inc(requests as u64),
+    });
+    bar.finish_and_clear();
+    let runs = runs.map_err(|source| CommandError::Lab { trace: trace.path.clone(), source })?;
+    let rows = Row::of(trace, conditions, &runs);
+    if let Some(behind) = rows.iter().find_map(|row| row.falls_behind(trace)) {
+        eprintln!("{}: {behind}", trace.name);
+    }
+    Ok((rows, Panel::new(trace, &runs)))
+}
+
+fn begin(bar: &ProgressBar, trace: &Trace, contender: Contender) {
+    bar.set_length(trace.accesses.len() as u64);
+    bar.set_position(0);
+    bar.set_message(format!("{} {contender}", trace.name));
+}
+
+/// Says what a reader of the report must know of the trace.
+fn warn(trace: &Trace, skipped: &Skipped, paths: &[PathBuf]) {
+    if !trace.has_clock {
+        eprintln!(
+            "{}: no clock: every stage counts as in time, and nothing is said of waiting",
+            trace.path.display()
+        );
+    }
+    if skipped.count > 0 {
+        eprintln!("{}: {} bad lines or records passed over:", trace.path.display(), skipped.count);
+        for skip in &skipped.first {
+            let path = paths.get(skip.file).unwrap_or(&trace.path);
+            eprintln!("  {}: {}: {}", path.display(), skip.place, skip.problem);
+        }
+        if skipped.count > skipped.first.len() as u64 {
+            eprintln!("  …");
+        }
+    }
+}
