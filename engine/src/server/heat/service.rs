@@ -12,7 +12,8 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use predictor::heat::keep::{self, KeepError, Kept};
+use predictor::SealError;
+use predictor::heat::keep::{self, Kept};
 use predictor::heat::{ForecasterKind, Horizon};
 
 use super::follow::{Follower, Settings};
@@ -110,7 +111,7 @@ impl HeatThread {
 fn kept(path: &Path) -> Kept {
     match keep::load(path) {
         Ok(kept) => kept,
-        Err(KeepError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => Kept::new(),
+        Err(SealError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => Kept::new(),
         Err(error) => {
             tracing::warn!(%error, "{}: not usable, learning anew", path.display());
             Kept::new()
