@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Why a device cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,24 @@ pub enum OpenError {
     },
 }
 
+/// How long a device may still be held: the kernel ends the rings of a process that has ended
+/// in the background, and keeps their files until then.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Tries again while the device is in use, for [`PATIENCE`].
+fn patiently<T>(open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    let begin = Instant::now();
+    loop {
+        match open() {
+            Err(OpenError::InUse { .. }) if begin.elapsed() < PATIENCE => {
+                std::thread::sleep(PAUSE);
+            }
+            ended => return ended,
+        }
+    }
+}
+
 /// An open, locked file or block device.
 #[derive(Debug)]
 pub struct FileStore {
@@ -86,7 +105,7 @@ impl FileStore {
         }
         // On a block device O_EXCL excludes file systems and other O_EXCL openers.
         let exclusive = if kind.is_block_device() { libc::O_EXCL } else { 0 };
-        let mut store = FileStore::open_with(path, exclusive)?;
+        let mut store = patiently(|| FileStore::open_with(path, exclusive))?;
         store.size_bytes = store.measure(kind.is_block_device()).map_err(io)?;
         if store.size_bytes < need_bytes {
             return Err(OpenError::TooSmall {
@@ -215,6 +234,20 @@ mod tests {
         let small = FileStore::open(&path, 2 << 20).expect_err("small");
         assert!(matches!(small, OpenError::TooSmall { have_bytes: 0x10_0000, .. }));
         FileStore::open(&path, 1 << 20).expect("the lock went with its holder");
+    }
+
+    #[test]
+    fn a_holder_that_is_about_to_let_go_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("disk");
+        let first = FileStore::create(&path, 1 << 20).expect("made");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(5 * PAUSE);
+                drop(first);
+            });
+            FileStore::open(&path, 1 << 20).expect("it let go");
+        });
     }
 
     #[test]
