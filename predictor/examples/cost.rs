@@ -88,7 +88,7 @@ fn learned(name: &str, accesses: &[Access]) -> Result<(), Box<dyn std::error::Er
                     stages[count] = (volume, stage);
                     count += 1;
                 });
-                predictor.served(access.volume, fragment, served, true);
+                predictor.served(access.volume, fragment, served, true, true);
                 spent += start.elapsed();
                 crossings += u32::from(crossed.is_some());
                 for stage in &stages[..count] {

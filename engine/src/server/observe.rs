@@ -274,7 +274,7 @@ impl Observer {
             Met::Missed => (Served::Missed, false),
         };
         for fragment in watched.offset >> shift..=last >> shift {
-            predictor.served(watched.volume.get(), fragment, served, kept);
+            predictor.served(watched.volume.get(), fragment, served, watched.whole, kept);
         }
     }
 

@@ -97,7 +97,7 @@ impl World {
             return assert!(met.is_empty(), "nobody watches");
         };
         let shift = self.fragment.log2();
-        for (Watched { volume, offset, length }, met) in met {
+        for (Watched { volume, offset, length, whole }, met) in met {
             let (served, kept) = match met {
                 Met::Near => (Served::Near, false),
                 Met::Staged => (Served::Staged, true),
@@ -106,7 +106,7 @@ impl World {
             };
             let last = offset + u64::from(length.max(1)) - 1;
             for fragment in offset >> shift..=last >> shift {
-                predictor.served(volume.get(), fragment, served, kept);
+                predictor.served(volume.get(), fragment, served, whole, kept);
             }
         }
     }

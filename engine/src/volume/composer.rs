@@ -58,6 +58,8 @@ pub struct Watched {
     pub offset: u64,
     /// Its bytes.
     pub length: u32,
+    /// [`Foresight::whole`].
+    pub whole: bool,
 }
 
 /// Where the composer's output goes.
@@ -188,7 +190,8 @@ impl Composer {
         }
         let asked = if planted(Bug::FlushOfOneCore) { 1 } else { self.cores };
         let remaining = if flush { u32::from(asked) } else { 1 };
-        let watched = Watched { volume, offset: offset.get(), length };
+        let whole = foresight.whole;
+        let watched = Watched { volume, offset: offset.get(), length, whole };
         let watched = foresight.watched.then_some(watched);
         let (failure, met, epoch) = (None, Met::Near, self.epoch);
         let pending = Pending { tag, buf: None, remaining, failure, watched, met, epoch };
@@ -318,7 +321,7 @@ mod tests {
         assert!(part.stage && part.offset == offset && part.length == 4096);
         assert_eq!(Composer::home(part.origin), CoreId::new(1));
         composer.done(done(part.origin, Met::Staged, Ok(())), &mut out);
-        let watched = Watched { volume: VolumeId::new(1), offset, length: 4096 };
+        let watched = Watched { volume: VolumeId::new(1), offset, length: 4096, whole: true };
         assert_eq!(out.met, [(watched, Met::Staged)]);
         assert_eq!((out.completed[0].tag, out.completed[0].result), (9, Ok(())));
         assert_eq!(composer.in_flight(), 0);

@@ -89,10 +89,15 @@ impl Ghost {
 
     /// One demand access to a fragment of a volume; true if it would hit.
     pub fn touch(&mut self, volume: u32, fragment: u64) -> bool {
+        self.touch_keeping(volume, fragment, true)
+    }
+
+    /// The same where not every missed fragment is kept.
+    pub fn touch_keeping(&mut self, volume: u32, fragment: u64, keep: bool) -> bool {
         self.accesses += 1;
         let hit = self.tags.get(&(volume, fragment)).is_some();
-        if !hit {
-            self.misses += 1;
+        self.misses += u64::from(!hit);
+        if !hit && keep {
             self.tags.insert((volume, fragment), ());
         }
         hit

@@ -154,15 +154,15 @@ impl Predictor {
         }
     }
 
-    /// What the request that came to a fragment met there; `kept` if the whole of it is
-    /// staged now.
-    pub fn served(&mut self, volume: u32, fragment: u64, served: Served, kept: bool) {
+    /// What the request that came to a fragment met there; `whole` as foreseen of it
+    /// ([`Crossed::whole`]), `kept` if the whole of it is staged now.
+    pub fn served(&mut self, volume: u32, fragment: u64, served: Served, whole: bool, kept: bool) {
         if served == Served::Near {
             self.shadow.near(volume, fragment);
             return;
         }
         let missed = served == Served::Missed;
-        self.budget.demand(volume, fragment, missed);
+        self.budget.demand_keeping(volume, fragment, missed, whole);
         if let Some(sources) = self.shadow.demand(volume, fragment, !missed || kept) {
             if missed {
                 // It was lost on its way, or has left earlier than the shadow thought.
@@ -248,7 +248,7 @@ mod tests {
             let there = predictor.shadow.holds(0, fragment);
             predictor.touch(1, &read(fragment), fragment, |_, fragment| asked.push(fragment));
             let served = if there { Served::Staged } else { Served::Missed };
-            predictor.served(0, fragment, served, true);
+            predictor.served(0, fragment, served, true, true);
         }
         asked
     }
@@ -276,13 +276,29 @@ mod tests {
             for fragment in 0..400 {
                 let mut stages = Vec::new();
                 predictor.touch(1, &read(fragment), fragment, |_, f| stages.push(f));
-                predictor.served(0, fragment, Served::Near, false);
+                predictor.served(0, fragment, Served::Near, false, false);
                 asked += if round > 0 { stages.len() } else { 0 };
                 stages.into_iter().for_each(|f| predictor.answered(0, f, Answer::Needless));
             }
         }
         assert_eq!(predictor.report().extra, 0, "needless stages cost nothing");
         assert!(asked < 100, "{asked}: it knows by then");
+    }
+
+    #[test]
+    fn what_is_read_by_blocks_alone_is_no_extra_traffic() {
+        let mut predictor = Predictor::new(Settings::default(), 64).unwrap();
+        let mut staged = 0;
+        for n in 0..4000_u64 {
+            let fragment = (n % 120) * 53 % 1009;
+            let there = predictor.shadow.holds(0, fragment);
+            predictor.touch(1, &read(fragment), fragment, |_, _| staged += 1);
+            let served = if there { Served::Staged } else { Served::Missed };
+            predictor.served(0, fragment, served, false, there);
+        }
+        let report = predictor.report();
+        assert!(report.extra <= report.ghost_misses as i64 / 4, "{report:?}");
+        assert!(staged > 2000, "{staged}: the budget is not used up by what was not staged");
     }
 
     #[test]

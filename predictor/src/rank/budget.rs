@@ -56,7 +56,13 @@ impl Budget {
 
     /// A demand access to a fragment, which the tier had or missed.
     pub fn demand(&mut self, volume: u32, fragment: u64, missed: bool) {
-        self.ghost.touch(volume, fragment);
+        self.demand_keeping(volume, fragment, missed, true);
+    }
+
+    /// The same where a missed fragment may not be worth keeping: `keep` says whether it is,
+    /// for the ghost, too, so that both differ by what was staged alone.
+    pub fn demand_keeping(&mut self, volume: u32, fragment: u64, missed: bool, keep: bool) {
+        self.ghost.touch_keeping(volume, fragment, keep);
         self.misses += u64::from(missed);
     }
 
