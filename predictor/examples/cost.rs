@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use predictor::Access;
 use predictor::ledger::Lru;
 use predictor::lstm::{Budget, Trainer};
-use predictor::online::{Predictor, Served};
+use predictor::online::{Met, Predictor};
 use predictor::prefetch::{Predictions, PrefetchKind, Prefetcher, Settings};
 use predictor::trace;
 
@@ -80,7 +80,7 @@ fn learned(name: &str, accesses: &[Access]) -> Result<(), Box<dyn std::error::Er
                 let there = tier
                     .insert((access.volume, fragment), ())
                     .is_some_and(|(old, ())| old == (access.volume, fragment));
-                let served = if there { Served::Staged } else { Served::Missed };
+                let met = if there { Met::Staged } else { Met::Fetched };
                 let mut stages = [(0, 0); 16];
                 let mut count = 0;
                 let start = Instant::now();
@@ -88,7 +88,7 @@ fn learned(name: &str, accesses: &[Access]) -> Result<(), Box<dyn std::error::Er
                     stages[count] = (volume, stage);
                     count += 1;
                 });
-                predictor.served(access.volume, fragment, served, true, true);
+                predictor.met(access.volume, fragment..=fragment, met, true);
                 spent += start.elapsed();
                 crossings += u32::from(crossed.is_some());
                 for stage in &stages[..count] {

@@ -1,6 +1,8 @@
 //! One request of a client, in the unit of prediction: fragments.
 #![forbid(unsafe_code)]
 
+use std::ops::RangeInclusive;
+
 use crate::trace::{Op, Record};
 
 /// A read or write of one volume, as the prefetchers and the trainer see it.
@@ -26,21 +28,41 @@ pub struct Access {
 }
 
 impl Access {
+    /// A request for bytes of a volume with fragments of `1 << fragment_shift` bytes; one of no
+    /// bytes touches the fragment that it begins in.
+    pub fn new(
+        time_ns: u64,
+        volume: u32,
+        write: bool,
+        offset_bytes: u64,
+        size_bytes: u32,
+        fragment_shift: u8,
+    ) -> Self {
+        let last = offset_bytes.saturating_add(u64::from(size_bytes.max(1)) - 1);
+        Self {
+            time_ns,
+            volume,
+            write,
+            fragment: offset_bytes >> fragment_shift,
+            last_fragment: last >> fragment_shift,
+            offset_bytes,
+            size_bytes,
+            fragment_shift,
+        }
+    }
+
+    /// The fragments touched.
+    pub fn fragments(&self) -> RangeInclusive<u64> {
+        self.fragment..=self.last_fragment
+    }
+
     /// The access that a trace record of `volume` stands for, with fragments of
     /// `1 << fragment_shift` bytes.
     ///
     /// Times move one microsecond up, for 0 means "no clock".
     pub fn from_record(record: &Record, volume: u32, fragment_shift: u8) -> Self {
-        let last = record.offset_bytes.saturating_add(u64::from(record.size_bytes.max(1)) - 1);
-        Self {
-            time_ns: record.time_us.map_or(0, |us| us.saturating_add(1).saturating_mul(1000)),
-            volume,
-            write: record.op == Op::Write,
-            fragment: record.offset_bytes >> fragment_shift,
-            last_fragment: last >> fragment_shift,
-            offset_bytes: record.offset_bytes,
-            size_bytes: record.size_bytes,
-            fragment_shift,
-        }
+        let time_ns = record.time_us.map_or(0, |us| us.saturating_add(1).saturating_mul(1000));
+        let write = record.op == Op::Write;
+        Self::new(time_ns, volume, write, record.offset_bytes, record.size_bytes, fragment_shift)
     }
 }

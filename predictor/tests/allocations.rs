@@ -1,10 +1,12 @@
-//! The ranker allocates nothing once it is made: a counting allocator watches.
+//! The predictor of a core allocates nothing for requests and answers: a counting allocator
+//! watches.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use predictor::Access;
-use predictor::rank::{Budget, Ranker};
+use predictor::online::{Answer, Met, Predictor};
+use predictor::prefetch::Settings;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
@@ -29,22 +31,33 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 #[test]
-fn ranking_and_its_budget_do_not_allocate() {
-    let mut ranker = Ranker::new(256, 15_000_000);
-    let mut budget = Budget::new(64, 0.25, 0.15);
+fn requests_and_answers_do_not_allocate() {
+    let mut predictor = Predictor::new(Settings::default(), 64).unwrap();
     let before = COUNT.get();
     assert!(before > 0, "the tables are allocated, and counted");
-    let mut admitted = 0;
+    let mut staged = 0;
     for n in 0..20_000_u64 {
         let fragment = if n % 3 == 0 { n } else { n * n % 1009 };
-        let offset_bytes = fragment << 20;
-        let access = Access { time_ns: n, offset_bytes, size_bytes: 4096, ..Access::default() };
-        budget.demand(0, fragment, true);
-        let Some(crossing) = ranker.touch(1, &access, fragment, |_, _| false) else { continue };
-        admitted +=
-            crossing.ranked.iter().filter(|ranked| budget.admit(ranked.probability)).count();
-        budget.crossed();
+        let access = Access::new(n, 0, n % 17 == 0, fragment << 20, 4096, 20);
+        let mut last = None;
+        let crossed = predictor.touch(n % 300, &access, fragment, |volume, fragment| {
+            staged += 1;
+            last = Some((volume, fragment));
+        });
+        if let Some((volume, fragment)) = last.filter(|_| n % 5 == 0) {
+            let answer = if n % 2 == 0 { Answer::Refused } else { Answer::Needless };
+            predictor.answered(volume, fragment, answer);
+        }
+        if crossed.is_some() {
+            let met = match n % 4 {
+                0 => Met::Near,
+                1 => Met::Staged,
+                2 => Met::Fetched,
+                _ => Met::Missed,
+            };
+            predictor.met(0, access.fragments(), met, n % 2 == 0);
+        }
     }
-    assert!(admitted > 100, "{admitted}: it was at work");
+    assert!(staged > 100, "{staged}: it was at work");
     assert_eq!(COUNT.get(), before);
 }

@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 
-use predictor::online::Predictor;
-
 use super::command::{Command, CoreMessage, CoreStats, Forecast, Outcome};
 use super::host::CoreHost;
 use super::observe::Observer;
@@ -421,7 +419,10 @@ impl CoreLoop {
                 self.next_tick = Some(self.now);
             }
             Command::Prefetch(kind, settings) => self.observer.configure(kind, settings),
-            Command::StageBudget(bytes) => self.table.set_stage_budget(bytes, &mut self.plant),
+            Command::StageBudget(bytes) => {
+                self.table.set_stage_budget(bytes, &mut self.plant);
+                self.observer.set_stage_budget(bytes);
+            }
             Command::Weights(weights) => self.observer.install(&weights),
             Command::Remember(saved) => self.observer.remember(saved),
             // Whoever asked may have given up.
@@ -469,7 +470,7 @@ impl CoreLoop {
         }
     }
 
-    fn stats(&self) -> CoreStats {
+    fn stats(&mut self) -> CoreStats {
         let block = BLOCK_BYTES as u64;
         let mut devices = self.plant.stats.clone();
         for (id, device) in (0..).zip(&mut devices) {
@@ -491,7 +492,7 @@ impl CoreLoop {
             volumes: self.composer.volumes().list().iter().map(usage).collect(),
             connections: self.nbd.iter().map(|(_, connection)| connection.volume()).collect(),
             model_version: self.observer.model_version(),
-            prediction: self.observer.predictor().map(Predictor::report),
+            prediction: self.observer.predictor().map(|known| known.report()),
             meter: Meter::of_this_thread(),
             cpu: self.cpu,
         }

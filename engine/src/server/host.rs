@@ -4,6 +4,7 @@ use super::command::{CoreMessage, Forecast};
 use super::observe::Observer;
 use super::sink::{Plant, RESERVED_PAGES};
 use crate::request::{Buf, Host, Op, Request, VolumeView};
+use crate::stage::load::Staging;
 use crate::units::{BLOCK_SHIFT, Nanos, VolumeId};
 use crate::volume::composer::Composer;
 use crate::volume::placement::{core_of, slice_of};
@@ -58,6 +59,8 @@ impl Host for CoreHost<'_> {
                 observer.outstanding += 1;
                 let from = plant.core;
                 plant.mail.send(owner, CoreMessage::Predict(from, slice, volume, block));
+            } else {
+                observer.answered(volume, block, Staging::NoRoom, composer.volumes());
             }
         }
         composer.submit(request, foresight, *plant);

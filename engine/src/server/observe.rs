@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_queue::ArrayQueue;
 use predictor::Access;
 use predictor::lstm::Weights;
-use predictor::online::{Answer, Predictor, Served};
+use predictor::online::{Answer, Predictor};
 use predictor::prefetch::{Outcome, Predictions, PrefetchKind, Prefetcher, Settings};
 use predictor::rank::Saved;
 use predictor::trace::{Op as TraceOp, Record};
@@ -137,6 +137,14 @@ impl Observer {
         }
     }
 
+    /// Stages may take so many bytes from now on.
+    pub fn set_stage_budget(&mut self, bytes: u64) {
+        self.tier_fragments = tier_fragments(bytes);
+        if let Some(predictor) = &mut self.predictor {
+            predictor.resize(self.tier_fragments);
+        }
+    }
+
     /// Takes models of an earlier run or of all cores.
     pub fn remember(&mut self, saved: Arc<Saved>) {
         if let Some(predictor) = &mut self.predictor {
@@ -153,8 +161,8 @@ impl Observer {
     }
 
     /// The learned predictor, if it is at work.
-    pub fn predictor(&self) -> Option<&Predictor> {
-        self.predictor.as_deref()
+    pub fn predictor(&mut self) -> Option<&mut Predictor> {
+        self.predictor.as_deref_mut()
     }
 
     /// Takes new weights.
@@ -201,17 +209,8 @@ impl Observer {
         }
         let Some(volume) = volumes.get(request.volume) else { return Foresight::default() };
         let shift = volume.fragment.log2();
-        let last = request.offset.get() + u64::from(request.length.max(1)) - 1;
-        let access = Access {
-            time_ns: now.get().max(1),
-            volume: request.volume.get(),
-            write,
-            fragment: request.offset.get() >> shift,
-            last_fragment: last >> shift,
-            offset_bytes: request.offset.get(),
-            size_bytes: request.length,
-            fragment_shift: shift,
-        };
+        let (of, offset) = (request.volume.get(), request.offset.get());
+        let access = Access::new(now.get().max(1), of, write, offset, request.length, shift);
         if self.predictor.is_some() {
             return self.look_ahead(request.client, &access, volumes, forecast);
         }
@@ -244,7 +243,7 @@ impl Observer {
         let predictor = self.predictor.as_mut().expect("the learned one is at work");
         let mut beyond = smallvec::SmallVec::<[(u32, u64); 16]>::new();
         let mut foresight = Foresight::default();
-        for fragment in access.fragment..=access.last_fragment {
+        for fragment in access.fragments() {
             let stage = |volume, fragment| match first_block(volumes, volume, fragment) {
                 Some(place) => forecast(place),
                 None => beyond.push((volume, fragment)),
@@ -265,34 +264,21 @@ impl Observer {
     pub fn met(&mut self, watched: &Watched, met: Met, volumes: &Volumes) {
         let Some(predictor) = &mut self.predictor else { return };
         let Some(of) = volumes.get(watched.volume) else { return };
-        let shift = of.fragment.log2();
-        let last = watched.offset + u64::from(watched.length.max(1)) - 1;
-        let (served, kept) = match met {
-            Met::Near => (Served::Near, false),
-            Met::Staged => (Served::Staged, true),
-            Met::Fetched => (Served::Missed, true),
-            Met::Missed => (Served::Missed, false),
-        };
-        for fragment in watched.offset >> shift..=last >> shift {
-            predictor.served(watched.volume.get(), fragment, served, watched.whole, kept);
-        }
+        let fragments = watched.fragments(of.fragment.log2());
+        predictor.met(watched.volume.get(), fragments, met, watched.whole);
     }
 
     /// What became of a prediction of this core.
     pub fn answered(&mut self, volume: VolumeId, block: u64, staging: Staging, volumes: &Volumes) {
         let Some(predictor) = &mut self.predictor else { return };
         let Some(of) = volumes.get(volume) else { return };
-        let answer = match staging {
-            Staging::There | Staging::Waits => Answer::Taken,
-            Staging::Needless => Answer::Needless,
-            Staging::NoRoom => Answer::Refused,
-        };
-        predictor.answered(volume.get(), (block << BLOCK_SHIFT) >> of.fragment.log2(), answer);
+        let fragment = (block << BLOCK_SHIFT) >> of.fragment.log2();
+        predictor.answered(volume.get(), fragment, staging.into());
     }
 
     /// True if the client has a prefetcher, made now if need be and possible.
     fn knows(&mut self, client: ClientId, shift: u8) -> bool {
-        if matches!(self.kind, PrefetchKind::None | PrefetchKind::Learned) {
+        if self.kind == PrefetchKind::None {
             return false;
         }
         if self.clients.contains_key(&client) {

@@ -4,7 +4,7 @@
 //! to it. It decides by what has happened alone, so that a seed still says everything.
 
 use predictor::Access;
-use predictor::online::{Answer, Predictor, Served};
+use predictor::online::Predictor;
 use predictor::prefetch::Settings;
 
 use super::core::Asked;
@@ -12,9 +12,8 @@ use super::plan::Fault;
 use super::world::World;
 use crate::request::{Op, Request};
 use crate::stage::load::Staging;
-use crate::table::sink::Met;
 use crate::units::{BLOCK_SHIFT, VolumeId};
-use crate::volume::composer::{Foresight, Watched};
+use crate::volume::composer::Foresight;
 use crate::volume::placement::{core_of, slice_of};
 
 /// One world in so many has a predictor: its tables take long to make.
@@ -40,21 +39,11 @@ impl World {
             _ => return None,
         };
         let shift = self.fragment.log2();
-        let first = request.offset.get();
-        let last = first + u64::from(request.length.max(1)) - 1;
-        let access = Access {
-            time_ns: self.now.get(),
-            volume: request.volume.get(),
-            write,
-            fragment: first >> shift,
-            last_fragment: last >> shift,
-            offset_bytes: first,
-            size_bytes: request.length,
-            fragment_shift: shift,
-        };
+        let (now, volume) = (self.now.get(), request.volume.get());
+        let access = Access::new(now, volume, write, request.offset.get(), request.length, shift);
         let mut ahead = Vec::new();
         let mut foresight = Foresight::default();
-        for fragment in access.fragment..=access.last_fragment {
+        for fragment in access.fragments() {
             let stage = |volume, fragment: u64| ahead.push((volume, fragment));
             if let Some(crossed) = predictor.touch(client, &access, fragment, stage) {
                 foresight = Foresight { whole: crossed.whole && !write, watched: !write };
@@ -81,13 +70,8 @@ impl World {
     /// An owner has answered.
     pub(super) fn answer(&mut self, volume: VolumeId, block: u64, staging: Staging) {
         let Some(predictor) = &mut self.predictor else { return };
-        let answer = match staging {
-            Staging::There | Staging::Waits => Answer::Taken,
-            Staging::Needless => Answer::Needless,
-            Staging::NoRoom => Answer::Refused,
-        };
         let fragment = (block << BLOCK_SHIFT) >> self.fragment.log2();
-        predictor.answered(volume.get(), fragment, answer);
+        predictor.answered(volume.get(), fragment, staging.into());
     }
 
     /// Tells the predictor what its requests have met.
@@ -97,17 +81,9 @@ impl World {
             return assert!(met.is_empty(), "nobody watches");
         };
         let shift = self.fragment.log2();
-        for (Watched { volume, offset, length, whole }, met) in met {
-            let (served, kept) = match met {
-                Met::Near => (Served::Near, false),
-                Met::Staged => (Served::Staged, true),
-                Met::Fetched => (Served::Missed, true),
-                Met::Missed => (Served::Missed, false),
-            };
-            let last = offset + u64::from(length.max(1)) - 1;
-            for fragment in offset >> shift..=last >> shift {
-                predictor.served(volume.get(), fragment, served, whole, kept);
-            }
+        for (watched, met) in met {
+            let fragments = watched.fragments(shift);
+            predictor.met(watched.volume.get(), fragments, met, watched.whole);
         }
     }
 }

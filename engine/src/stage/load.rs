@@ -1,5 +1,7 @@
 //! Filling a stage: large reads of one fragment, every block verified.
 
+use predictor::online::Answer;
+
 use super::MAX_QUEUED;
 use crate::format::record::FragmentKey;
 use crate::planted::{Bug, planted};
@@ -28,6 +30,16 @@ pub enum Staging {
     Needless,
     /// There is no room, or its map is lost.
     NoRoom,
+}
+
+impl From<Staging> for Answer {
+    fn from(staging: Staging) -> Answer {
+        match staging {
+            Staging::There | Staging::Waits => Answer::Taken,
+            Staging::Needless => Answer::Needless,
+            Staging::NoRoom => Answer::Refused,
+        }
+    }
 }
 
 impl Staging {

@@ -4,6 +4,8 @@
 //! is an action whose outcome comes back as an event. The reactor's sink fills
 //! queue entries; the simulator's sink records and delays.
 
+pub use predictor::online::Met;
+
 use crate::request::{Buf, Failure};
 use crate::units::{BLOCK_BYTES, CoreId, Crc, DeviceId, DeviceOffset, crc32c};
 
@@ -75,20 +77,6 @@ pub struct Io {
 
 /// How a device operation ended.
 pub type IoResult = Result<(), Failure>;
-
-/// Where a read found its blocks, in rising order of what it had to wait for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Met {
-    /// None was on a cold device alone; or it was no read.
-    #[default]
-    Near,
-    /// Staged, or on their way there.
-    Staged,
-    /// It waited for the cold device; all of the fragment is staged now.
-    Fetched,
-    /// It waited for the cold device.
-    Missed,
-}
 
 /// The end of a request at its owner.
 #[derive(Debug)]

@@ -62,6 +62,14 @@ pub struct Watched {
     pub whole: bool,
 }
 
+impl Watched {
+    /// The fragments that it touches, where they have `1 << shift` bytes.
+    pub fn fragments(&self, shift: u8) -> std::ops::RangeInclusive<u64> {
+        let last = self.offset + u64::from(self.length.max(1)) - 1;
+        self.offset >> shift..=last >> shift
+    }
+}
+
 /// Where the composer's output goes.
 pub trait Outlet {
     /// To a core, this one included.

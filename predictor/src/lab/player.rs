@@ -71,7 +71,7 @@ impl Player {
     /// A fragment was asked for; before [`Player::touch`].
     pub fn demand(&mut self, (volume, fragment): Key, missed: bool) {
         if let Player::Learned(player) = self {
-            player.1.demand(volume, fragment, missed);
+            player.1.demand(volume, fragment, missed, true);
         }
     }
 

@@ -87,13 +87,9 @@ impl Ghost {
         Self { tags: Lru::new(fragments), accesses: 0, misses: 0 }
     }
 
-    /// One demand access to a fragment of a volume; true if it would hit.
-    pub fn touch(&mut self, volume: u32, fragment: u64) -> bool {
-        self.touch_keeping(volume, fragment, true)
-    }
-
-    /// The same where not every missed fragment is kept.
-    pub fn touch_keeping(&mut self, volume: u32, fragment: u64, keep: bool) -> bool {
+    /// One demand access to a fragment of a volume, which stays if it is one to `keep`; true if
+    /// it would hit.
+    pub fn touch(&mut self, volume: u32, fragment: u64, keep: bool) -> bool {
         self.accesses += 1;
         let hit = self.tags.get(&(volume, fragment)).is_some();
         self.misses += u64::from(!hit);
@@ -124,9 +120,10 @@ mod tests {
     #[test]
     fn the_ghost_misses_what_lru_misses() {
         let mut ghost = Ghost::new(2);
-        let hits: Vec<bool> = [1, 2, 1, 3, 2, 1].iter().map(|f| ghost.touch(0, *f)).collect();
+        let hits: Vec<bool> = [1, 2, 1, 3, 2, 1].iter().map(|f| ghost.touch(0, *f, true)).collect();
         assert_eq!(hits, [false, false, true, false, false, false]);
         assert_eq!((ghost.accesses, ghost.misses), (6, 5));
-        assert!(!ghost.touch(1, 1), "volumes are told apart");
+        assert!(!ghost.touch(1, 1, false), "volumes are told apart");
+        assert!(!ghost.touch(1, 1, true), "it was not kept");
     }
 }

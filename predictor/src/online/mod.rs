@@ -1,14 +1,13 @@
 //! The learned prefetcher as a core runs it: the ranker with its account of the tier.
 //!
 //! The targets' requests go through [`Predictor::touch`], which says what to stage; the owners
-//! of the fragments answer through [`Predictor::served`] (what a request of a client met) and
+//! of the fragments answer through [`Predictor::met`] (what a request of a client met) and
 //! [`Predictor::answered`] (what became of a stage asked for). From these it keeps a shadow
 //! of the stages: which fragments need none, because their blocks are on a fast device, and
 //! which are there or on their way. The [`Budget`] holds the traffic at what is allowed, and
 //! the journal of the last stages says why each was made.
 //!
-//! Invariants: nothing allocates after construction but [`Predictor::report`] and
-//! [`Predictor::explain`]; no clock, no I/O; equal calls give equal answers. The shadow is an
+//! Invariants: what is called for requests and answers allocates nothing; no clock, no I/O; equal calls give equal answers. The shadow is an
 //! estimate: an owner drops a stage that is not needed.
 #![forbid(unsafe_code)]
 
@@ -18,6 +17,7 @@ mod tally;
 mod tuner;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::Access;
@@ -35,13 +35,16 @@ const RESIDENCY_SHARE: usize = 4;
 /// Least probability of another request at which the whole fragment is staged on a miss.
 const WHOLE: f32 = 0.5;
 
-/// What a request met at the fragment that it came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Served {
-    /// No block of it that was asked for is on a cold device alone.
+/// Where a read found its blocks, in rising order of what it had to wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Met {
+    /// None was on a cold device alone; or it was no read.
+    #[default]
     Near,
-    /// Its blocks were staged, or on their way.
+    /// Staged, or on their way there.
     Staged,
+    /// It waited for the cold device; all of the fragment is staged now.
+    Fetched,
     /// It waited for the cold device.
     Missed,
 }
@@ -62,8 +65,6 @@ pub enum Answer {
 pub struct Crossed {
     /// More of the fragment is expected to be read: worth staging as a whole on a miss.
     pub whole: bool,
-    /// Stages asked for.
-    pub stages: u32,
 }
 
 /// The predictor of one core.
@@ -102,6 +103,16 @@ impl Predictor {
         })
     }
 
+    /// Stages hold so many fragments from now on: the account of them begins anew, what has
+    /// been learned stays.
+    pub fn resize(&mut self, tier_fragments: usize) {
+        let tier = tier_fragments.max(1);
+        let share = f64::from(self.settings.prefetch_budget);
+        self.ranker.set_residency((tier / RESIDENCY_SHARE) as u64);
+        self.budget = Budget::new(tier, share, self.settings.stage_threshold);
+        self.shadow = Shadow::new(tier);
+    }
+
     /// Changes the settings; what has been learned stays.
     ///
     /// # Errors
@@ -127,7 +138,7 @@ impl Predictor {
         let resident = |volume, fragment| shadow.holds(volume, fragment);
         let crossing = ranker.touch(client, access, fragment, resident)?;
         tally.crossings += 1;
-        let mut crossed = Crossed { whole: crossing.again >= WHOLE, stages: 0 };
+        let crossed = Crossed { whole: crossing.again >= WHOLE };
         if crossing.ranked.is_empty() {
             return Some(crossed);
         }
@@ -136,7 +147,6 @@ impl Predictor {
             if !budget.admit(ranked.probability) {
                 continue;
             }
-            crossed.stages += 1;
             tally.staged(ranked.sources);
             shadow.stage(ranked.volume, ranked.fragment, ranked.sources);
             journal.push(Reason::new(client, access, fragment, ranked, threshold));
@@ -154,16 +164,20 @@ impl Predictor {
         }
     }
 
-    /// What the request that came to a fragment met there; `whole` as foreseen of it
-    /// ([`Crossed::whole`]), `kept` if the whole of it is staged now.
-    pub fn served(&mut self, volume: u32, fragment: u64, served: Served, whole: bool, kept: bool) {
-        if served == Served::Near {
+    /// What the request that came to these fragments met there; `whole` as foreseen of it
+    /// ([`Crossed::whole`]).
+    pub fn met(&mut self, volume: u32, fragments: RangeInclusive<u64>, met: Met, whole: bool) {
+        fragments.for_each(|fragment| self.met_at(volume, fragment, met, whole));
+    }
+
+    fn met_at(&mut self, volume: u32, fragment: u64, met: Met, whole: bool) {
+        if met == Met::Near {
             self.shadow.near(volume, fragment);
             return;
         }
-        let missed = served == Served::Missed;
-        self.budget.demand_keeping(volume, fragment, missed, whole);
-        if let Some(sources) = self.shadow.demand(volume, fragment, !missed || kept) {
+        let missed = met >= Met::Fetched;
+        self.budget.demand(volume, fragment, missed, whole);
+        if let Some(sources) = self.shadow.demand(volume, fragment, met < Met::Missed) {
             if missed {
                 // It was lost on its way, or has left earlier than the shadow thought.
                 self.tally.lost += 1;
@@ -196,8 +210,8 @@ impl Predictor {
     }
 
     /// What the model of a number below [`Ranker::MODELS`] has learned, copied, and whose it
-    /// is; `None` if there is nothing to tell.
-    pub fn learned(&self, model: usize) -> Option<(Owner, Model)> {
+    /// is; `None` if that is nothing since it was last asked.
+    pub fn learned(&mut self, model: usize) -> Option<(Owner, Model)> {
         self.ranker.learned(model)
     }
 
@@ -247,8 +261,8 @@ mod tests {
         for fragment in fragments {
             let there = predictor.shadow.holds(0, fragment);
             predictor.touch(1, &read(fragment), fragment, |_, fragment| asked.push(fragment));
-            let served = if there { Served::Staged } else { Served::Missed };
-            predictor.served(0, fragment, served, true, true);
+            let met = if there { Met::Staged } else { Met::Fetched };
+            predictor.met(0, fragment..=fragment, met, true);
         }
         asked
     }
@@ -276,7 +290,7 @@ mod tests {
             for fragment in 0..400 {
                 let mut stages = Vec::new();
                 predictor.touch(1, &read(fragment), fragment, |_, f| stages.push(f));
-                predictor.served(0, fragment, Served::Near, false, false);
+                predictor.met(0, fragment..=fragment, Met::Near, false);
                 asked += if round > 0 { stages.len() } else { 0 };
                 stages.into_iter().for_each(|f| predictor.answered(0, f, Answer::Needless));
             }
@@ -293,8 +307,8 @@ mod tests {
             let fragment = (n % 120) * 53 % 1009;
             let there = predictor.shadow.holds(0, fragment);
             predictor.touch(1, &read(fragment), fragment, |_, _| staged += 1);
-            let served = if there { Served::Staged } else { Served::Missed };
-            predictor.served(0, fragment, served, false, there);
+            let met = if there { Met::Staged } else { Met::Missed };
+            predictor.met(0, fragment..=fragment, met, false);
         }
         let report = predictor.report();
         assert!(report.extra <= report.ghost_misses as i64 / 4, "{report:?}");

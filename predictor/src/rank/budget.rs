@@ -4,6 +4,7 @@
 //! of the tier without staging; it includes what staging drove out. Nothing is staged while
 //! it reaches the share of the ghost's misses that is allowed. The threshold falls slowly while there is
 //! room and rises fast when there is none, so that room remains for the surest candidates.
+//! Where nothing was spent it does not rise: that there is no traffic yet makes none dear.
 #![forbid(unsafe_code)]
 
 use crate::ledger::Ghost;
@@ -54,15 +55,10 @@ impl Budget {
         self.ghost.misses
     }
 
-    /// A demand access to a fragment, which the tier had or missed.
-    pub fn demand(&mut self, volume: u32, fragment: u64, missed: bool) {
-        self.demand_keeping(volume, fragment, missed, true);
-    }
-
-    /// The same where a missed fragment may not be worth keeping: `keep` says whether it is,
-    /// for the ghost, too, so that both differ by what was staged alone.
-    pub fn demand_keeping(&mut self, volume: u32, fragment: u64, missed: bool, keep: bool) {
-        self.ghost.touch_keeping(volume, fragment, keep);
+    /// A demand access to a fragment, which the tier had or missed. Whether it is one to `keep`
+    /// on a miss holds for the ghost, too, so that both differ by what was staged alone.
+    pub fn demand(&mut self, volume: u32, fragment: u64, missed: bool, keep: bool) {
+        self.ghost.touch(volume, fragment, keep);
         self.misses += u64::from(missed);
     }
 
@@ -81,7 +77,9 @@ impl Budget {
             return false;
         }
         if self.room() < 1.0 {
-            self.threshold = (self.threshold * REFUSED).min(MOST);
+            if self.extra() > 0 {
+                self.threshold = (self.threshold * REFUSED).min(MOST);
+            }
             return false;
         }
         self.issued += 1;
@@ -90,7 +88,7 @@ impl Budget {
 
     /// A crossing with candidates has been decided on.
     pub fn crossed(&mut self) {
-        let factor = if self.room() > 0.0 { FALL } else { RISE };
+        let factor = if self.extra() <= 0 || self.room() > 0.0 { FALL } else { RISE };
         self.threshold = (self.threshold * factor).clamp(self.least, MOST);
     }
 
@@ -110,14 +108,15 @@ mod tests {
     fn nothing_is_staged_beyond_the_share() {
         let mut budget = Budget::new(4, 0.25, LEAST);
         assert!(!budget.admit(0.9), "no traffic, no share of it");
+        assert!((budget.threshold() - FIRST).abs() < 1e-6, "but nothing is dear for that");
         for fragment in 0..40 {
-            budget.demand(0, fragment, true);
+            budget.demand(0, fragment, true, true);
         }
         let admitted = (0..100).filter(|_| budget.admit(0.9)).count();
         assert_eq!((admitted, budget.extra()), (10, 10));
         assert!(budget.threshold() > 0.4, "{}: refusals made it dear", budget.threshold());
         // A stage that is used saves a miss and may be spent anew.
-        budget.demand(0, 100, false);
+        budget.demand(0, 100, false, true);
         assert_eq!(budget.extra(), 9);
         assert!(budget.admit(0.96) && !budget.admit(0.96));
     }
@@ -125,7 +124,7 @@ mod tests {
     #[test]
     fn the_threshold_falls_slowly_to_its_floor() {
         let mut budget = Budget::new(4, 0.25, LEAST);
-        budget.demand(0, 1, true);
+        budget.demand(0, 1, true, true);
         budget.crossed();
         assert!(budget.threshold() < FIRST && budget.threshold() > FIRST * 0.999);
         (0..100_000).for_each(|_| budget.crossed());

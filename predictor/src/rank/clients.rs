@@ -5,6 +5,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::history::Recent;
 use super::key::Key;
+use super::models::POOL;
 use super::walks::Walks;
 
 /// Most clients at once; the one that crossed longest ago makes room.
@@ -48,20 +49,20 @@ impl Clients {
         (size_of::<Client>() + 4 * size_of::<(u64, usize)>()) * CLIENTS
     }
 
-    /// The place of a client, made now if need be; a newcomer has the model `model`.
-    pub fn place(&mut self, id: u64, model: usize) -> usize {
+    /// The place of a client, made now if need be; a newcomer has the pool's model.
+    pub fn place(&mut self, id: u64) -> usize {
         self.clock += 1;
         if self.table.get(self.newest).is_none_or(|client| client.id != id) {
             self.newest = match self.places.get(&id) {
                 Some(place) => *place,
-                None => self.admit(id, model),
+                None => self.admit(id),
             };
         }
         self.table[self.newest].seen = self.clock;
         self.newest
     }
 
-    fn admit(&mut self, id: u64, model: usize) -> usize {
+    fn admit(&mut self, id: u64) -> usize {
         let client = Client {
             id,
             walks: Walks::new(),
@@ -69,7 +70,7 @@ impl Clients {
             seen: 0,
             crossings: 0,
             dwelt: false,
-            model,
+            model: POOL,
         };
         let place = if self.table.len() < CLIENTS {
             self.table.push(client);
@@ -105,15 +106,15 @@ mod tests {
     fn the_client_not_seen_for_longest_makes_room() {
         let mut clients = Clients::new();
         for id in 0..CLIENTS as u64 {
-            let place = clients.place(id, 0);
+            let place = clients.place(id);
             clients.get_mut(place).crossings = id;
         }
-        clients.place(0, 0);
-        let newcomer = clients.place(1000, 3);
+        clients.place(0);
+        let newcomer = clients.place(1000);
         assert_eq!(newcomer, 1, "client 1 was the oldest");
-        assert_eq!((clients.get_mut(1).model, clients.get_mut(1).crossings), (3, 0));
-        let again = clients.place(0, 0);
+        assert_eq!(clients.get_mut(1).crossings, 0);
+        let again = clients.place(0);
         assert_eq!(again, 0);
-        assert_ne!(clients.place(1, 0), 1, "it is a newcomer now");
+        assert_ne!(clients.place(1), 1, "it is a newcomer now");
     }
 }

@@ -68,7 +68,7 @@ impl Models {
     pub fn remember(&mut self, saved: Arc<Saved>) {
         for (model, owner) in [(POOL, Owner::Pool), (AGAIN, Owner::Again)] {
             let Some(known) = saved.get(owner) else { continue };
-            if self.wides[model].is_new() {
+            if self.wides[model].is_idle() {
                 self.wides[model].restore(known);
             } else if model == POOL {
                 self.contest.rival.restore(known);
@@ -120,8 +120,9 @@ impl Models {
         }
     }
 
-    /// What a model has learned, and whose it is; `None` if there is nothing to tell.
-    pub fn learned(&self, model: usize) -> Option<(Owner, Model)> {
+    /// What a model has learned, and whose it is; `None` if that is nothing since it was last
+    /// asked.
+    pub fn learned(&mut self, model: usize) -> Option<(Owner, Model)> {
         let owner = match model {
             POOL => Owner::Pool,
             AGAIN => Owner::Again,
@@ -175,19 +176,20 @@ mod tests {
         models
     }
 
-    fn saved(models: &Models, owner: Owner) -> Arc<Saved> {
+    fn saved(models: &mut Models, owner: Owner) -> Arc<Saved> {
         let (_, model) = models.learned(POOL).expect("it has learned");
         Arc::new(Saved::gather(&Saved::default(), vec![(owner, model)]))
     }
 
     #[test]
     fn a_new_pool_takes_what_is_saved_and_a_client_its_own() {
-        let knowing = taught(true);
+        let mut knowing = taught(true);
         let mut models = Models::new();
         assert!(models.learned(POOL).is_none());
-        models.remember(saved(&knowing, Owner::Pool));
+        models.remember(saved(&mut knowing, Owner::Pool));
         assert_eq!(models.get(POOL).odds(&features(7)), knowing.get(POOL).odds(&features(7)));
-        models.remember(saved(&knowing, Owner::Client(5)));
+        assert!(knowing.learned(POOL).is_none(), "it has been told");
+        models.remember(saved(&mut taught(true), Owner::Client(5)));
         assert_eq!(models.choose(6, POOL, 1, 1), POOL);
         let own = models.choose(5, POOL, 1, 1);
         assert!(own >= OWN && models.get(own).odds(&features(7)) > 1.0);
@@ -196,12 +198,12 @@ mod tests {
     #[test]
     fn a_rival_is_taken_only_if_it_wins() {
         let mut models = taught(false);
-        models.remember(saved(&taught(true), Owner::Pool));
+        models.remember(saved(&mut taught(true), Owner::Pool));
         for _ in 0..CONTEST {
             models.learn(POOL, &features(7), 1.0, 1.0);
         }
         assert_eq!(models.won, 1);
-        models.remember(saved(&taught(false), Owner::Pool));
+        models.remember(saved(&mut taught(false), Owner::Pool));
         for _ in 0..CONTEST {
             models.learn(POOL, &features(7), 1.0, 1.0);
         }

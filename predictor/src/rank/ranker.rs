@@ -8,7 +8,7 @@ use super::clients::Clients;
 use super::features::{Found, Trigger};
 use super::history::History;
 use super::key::Key;
-use super::models::{AGAIN, MODELS, Models, POOL};
+use super::models::{AGAIN, MODELS, Models};
 use super::rates::Rates;
 use super::samples::Samples;
 use super::saved::{Model, Owner, Saved};
@@ -83,6 +83,11 @@ impl Ranker {
         Ranker { writes_count: false, ..Ranker::new(residency, lead_ns) }
     }
 
+    /// A staged fragment stays for so many crossings from now on.
+    pub fn set_residency(&mut self, crossings: u64) {
+        self.residency = crossings.max(LEAST_RESIDENCY);
+    }
+
     /// Clients with a model of their own.
     pub fn models(&self) -> u64 {
         self.models.owned()
@@ -96,9 +101,9 @@ impl Ranker {
         self.models.remember(saved);
     }
 
-    /// What the model of this number has learned, copied, and whose it is; `None` if there is
-    /// nothing to tell.
-    pub fn learned(&self, model: usize) -> Option<(Owner, Model)> {
+    /// What the model of this number has learned, copied, and whose it is; `None` if that is
+    /// nothing since it was last asked.
+    pub fn learned(&mut self, model: usize) -> Option<(Owner, Model)> {
         self.models.learned(model)
     }
 
@@ -123,7 +128,7 @@ impl Ranker {
         resident: impl Fn(u32, u64) -> bool,
     ) -> Option<Crossing<'_>> {
         let key = Key::new(access.volume, fragment)?;
-        let place = self.clients.place(client, POOL);
+        let place = self.clients.place(client);
         let follower = self.clients.get_mut(place);
         let previous = follower.at();
         let counts = self.writes_count || !access.write;

@@ -16,12 +16,13 @@ pub(super) struct Wide {
     squares: Vec<f32>,
     /// Lessons learned.
     steps: u64,
-    restored: bool,
+    /// It has learned since it was last told.
+    fresh: bool,
 }
 
 impl Wide {
     pub fn new() -> Wide {
-        Wide { weights: vec![0.0; WEIGHTS], squares: vec![0.0; WEIGHTS], steps: 0, restored: false }
+        Wide { weights: vec![0.0; WEIGHTS], squares: vec![0.0; WEIGHTS], steps: 0, fresh: false }
     }
 
     pub const fn bytes() -> usize {
@@ -32,28 +33,28 @@ impl Wide {
     pub fn copy_from(&mut self, other: &Wide) {
         self.weights.copy_from_slice(&other.weights);
         self.squares.copy_from_slice(&other.squares);
-        self.steps = 0;
+        (self.steps, self.fresh) = (0, false);
     }
 
     /// Becomes as one that was saved.
     pub fn restore(&mut self, model: &Model) {
         self.weights.copy_from_slice(&model.weights);
         self.squares.copy_from_slice(&model.squares);
-        (self.steps, self.restored) = (0, true);
+        (self.steps, self.fresh) = (0, false);
     }
 
-    /// What has been learned since it was made, copied or restored; `None` if nothing.
-    pub fn model(&self) -> Option<Model> {
-        if self.steps == 0 {
+    /// All that has been learned; `None` if nothing since this was last asked.
+    pub fn model(&mut self) -> Option<Model> {
+        if !std::mem::take(&mut self.fresh) {
             return None;
         }
         let (weights, squares) = (self.weights.clone(), self.squares.clone());
         Some(Model { weights, squares, steps: self.steps as f32 })
     }
 
-    /// Nothing has been learned or restored.
-    pub fn is_new(&self) -> bool {
-        self.steps == 0 && !self.restored
+    /// Nothing has been learned since it was made, copied or restored.
+    pub fn is_idle(&self) -> bool {
+        self.steps == 0
     }
 
     /// How badly it foretold an outcome: its log loss.
@@ -73,6 +74,7 @@ impl Wide {
     pub fn learn(&mut self, features: &Features, outcome: f32, times: f32) {
         let error = (logistic(self.odds(features)) - outcome) * times;
         self.steps += 1;
+        self.fresh = true;
         for at in features.weights() {
             let weight = &mut self.weights[usize::from(*at)];
             let squares = &mut self.squares[usize::from(*at)];
