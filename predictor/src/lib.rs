@@ -14,6 +14,7 @@
 
 mod access;
 pub mod classic;
+pub mod deep;
 pub mod heat;
 pub mod lab;
 pub mod ledger;

@@ -26,6 +26,7 @@ mod weights;
 mod window;
 
 pub use inference::{Inference, State};
+pub(crate) use inference::{sigmoid, tanh};
 pub use judge::Score;
 pub use layout::LayoutError;
 pub use trainer::{Budget, TrainError, TrainReport, Trainer};
