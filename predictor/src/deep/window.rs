@@ -29,6 +29,11 @@ pub struct Crossing {
 }
 
 impl Crossing {
+    /// Whether each of its candidates came.
+    pub fn outcomes(&self) -> impl Iterator<Item = bool> {
+        self.samples().iter().map(|sample| sample.came)
+    }
+
     pub(super) fn samples(&self) -> &[Sample] {
         &self.samples[..usize::from(self.len)]
     }
@@ -37,7 +42,8 @@ impl Crossing {
 /// A candidate of a crossing in a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tag {
-    crossing: u64,
+    /// Its serial number, modulo 2^32.
+    crossing: u32,
     sample: u8,
 }
 
@@ -82,18 +88,18 @@ impl Window {
     /// If there is no crossing, or it has [`CANDIDATES`] candidates.
     pub fn add(&mut self, rows: CandidateRows) -> Tag {
         assert!(self.oldest < self.next, "a crossing is opened first");
-        let crossing = self.next - 1;
-        let newest = &mut self.ring[place(crossing)];
+        let newest = &mut self.ring[place(self.next - 1)];
         newest.samples[usize::from(newest.len)] = Sample { rows, came: false };
         newest.len += 1;
-        Tag { crossing, sample: newest.len - 1 }
+        Tag { crossing: low(self.next - 1), sample: newest.len - 1 }
     }
 
     /// A candidate has come, if the window still has it.
     pub fn came(&mut self, tag: Tag) {
-        if (self.oldest..self.next).contains(&tag.crossing) {
+        let age = u64::from(low(self.next).wrapping_sub(tag.crossing));
+        if (1..=self.next - self.oldest).contains(&age) {
             let sample = usize::from(tag.sample);
-            self.ring[place(tag.crossing)].samples[sample].came = true;
+            self.ring[place(self.next - age)].samples[sample].came = true;
         }
     }
 
@@ -117,6 +123,12 @@ impl Window {
 
 fn place(serial: u64) -> usize {
     usize::try_from(serial % KEPT as u64).expect("a place in the ring")
+}
+
+/// A serial number in 32 bits.
+#[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is meant")]
+fn low(serial: u64) -> u32 {
+    serial as u32
 }
 
 #[cfg(test)]

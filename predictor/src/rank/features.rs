@@ -28,8 +28,8 @@ use super::history::{History, Touched};
 use super::key::{Key, floor, log2, mix, slot};
 use super::rates::{Rate, Rates};
 use super::walks::Left;
-use crate::Access;
 use crate::stream::Pace;
+use crate::{Access, deep};
 
 /// Success rates that a candidate's outcome is counted in.
 pub(super) const RATES: usize = 5;
@@ -118,6 +118,38 @@ impl Features {
     pub fn weights(&self) -> &[u16; GROUPS] {
         &self.weights
     }
+
+    fn value<const G: usize>(&self) -> usize {
+        usize::from(self.weights[G]) - OFFSETS[G]
+    }
+
+    /// What the tower sees of a candidate.
+    pub fn seen(&self, candidate: &Candidate, trigger: Key) -> deep::Candidate {
+        let past = self.value::<6>();
+        let candidate_rate = self.value::<20>() % CLASSES;
+        deep::Candidate {
+            sources: candidate.sources,
+            distance: candidate.key.delta(trigger),
+            steps: self.value::<9>() % STEPS,
+            next: self.value::<2>() / 8,
+            pair: self.value::<5>() / 12 % 12,
+            near: self.value::<3>() / 8,
+            votes: self.value::<4>() / SOURCES,
+            recency: past / VISITS,
+            visits: past % VISITS,
+            rates: [
+                self.value::<17>(),
+                candidate_rate,
+                self.value::<21>(),
+                self.value::<18>(),
+                self.value::<19>(),
+            ],
+            replay: self.value::<16>(),
+            around: self.value::<10>() / DELTAS,
+            below: self.value::<1>() % 22,
+            written: self.value::<8>() >= RECENCIES,
+        }
+    }
 }
 
 /// What is the same for all candidates of a crossing.
@@ -184,6 +216,26 @@ impl Trigger<'_> {
             dwelt: eighths(self.left.dwell_bytes).min(15),
             entry: eighths(offset.saturating_sub(start)).min(7),
             requests: log2(self.left.requests).min(7),
+        }
+    }
+
+    /// What the encoder sees of the crossing, but for what it knows of the client.
+    pub fn context(&self, common: &Common) -> deep::Context {
+        deep::Context {
+            jump: Some(self.jump).filter(|jump| *jump != 0),
+            step: self.pace.delta,
+            run: self.pace.run,
+            write: self.access.write,
+            arrival: common.arrival,
+            entry: common.entry,
+            size_bytes: self.access.size_bytes,
+            dwelt: common.dwelt,
+            requests: common.requests,
+            recency: common.past / VISITS,
+            visits: common.past % VISITS,
+            pace: common.pace,
+            next_total: common.next_total,
+            ..deep::Context::default()
         }
     }
 

@@ -5,7 +5,7 @@
 const FRAGMENT_BITS: u32 = 40;
 
 /// Volume (upper 24 bits) and fragment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key(u64);
 
 impl Key {

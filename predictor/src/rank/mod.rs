@@ -9,6 +9,9 @@
 //! candidate was staged or not: nothing has to be tried out to learn from it. The
 //! [`Budget`] says from which probability on staging is worth its traffic.
 //!
+//! Beside it may stand a tower ([`crate::deep`]), which knows what the client did before:
+//! once it is trained, both log-odds are mixed.
+//!
 //! The model is the "wide" half of Cheng et al., "Wide & Deep Learning" (2016), with
 //! AdaGrad steps (Duchi et al., 2011) and success rates of past candidates as features.
 //!
@@ -30,6 +33,7 @@ mod ranker;
 mod rates;
 mod samples;
 mod saved;
+mod tower;
 mod walks;
 mod wide;
 

@@ -12,8 +12,10 @@ use super::models::{AGAIN, MODELS, Models};
 use super::rates::Rates;
 use super::samples::Samples;
 use super::saved::{Model, Owner, Saved};
+use super::tower::Tower;
 use super::wide::logistic;
 use crate::Access;
+use crate::deep::{self, Tag};
 
 /// Of the candidates that did not come, one in so many is learned from, with that weight.
 const SPARSE: u32 = 4;
@@ -53,6 +55,7 @@ pub struct Ranker {
     samples: Samples,
     models: Models,
     rates: Rates,
+    tower: Option<Box<Tower>>,
     failures: u32,
     /// Whether an outcome counts that a write has brought.
     writes_count: bool,
@@ -72,6 +75,7 @@ impl Ranker {
             samples: Samples::new(),
             models: Models::new(),
             rates: Rates::new(),
+            tower: None,
             failures: 0,
             writes_count: true,
             ranked: [Ranked::default(); MAX_CANDIDATES],
@@ -86,6 +90,33 @@ impl Ranker {
     /// A staged fragment stays for so many crossings from now on.
     pub fn set_residency(&mut self, crossings: u64) {
         self.residency = crossings.max(LEAST_RESIDENCY);
+    }
+
+    /// The same with a tower, which runs this model; its odds count once a trained one is
+    /// installed.
+    #[must_use]
+    pub fn with_tower(self, model: Arc<deep::Model>) -> Ranker {
+        Ranker { tower: Some(Box::new(Tower::new(model))), ..self }
+    }
+
+    /// The tower, if there is one, runs another model from now on.
+    pub fn install(&mut self, model: Arc<deep::Model>, trained: bool) {
+        if let Some(tower) = &mut self.tower {
+            tower.install(model, trained);
+        }
+    }
+
+    /// Takes a crossing that the tower can learn from, oldest first. What is not taken in
+    /// time is lost.
+    pub fn settled(&mut self) -> Option<&deep::Crossing> {
+        // As far as samples have expired: before the newest crossing.
+        let until = self.history.now().saturating_sub(self.residency);
+        self.tower.as_mut()?.window.settled(until)
+    }
+
+    /// Memory of a tower besides [`Ranker::bytes`].
+    pub const fn tower_bytes() -> usize {
+        Tower::bytes()
     }
 
     /// Clients with a model of their own.
@@ -159,17 +190,18 @@ impl Ranker {
         self.candidates.propose(&recent, visits, &pace, self.lead_ns, &self.history, &resident);
         let jump = previous.and_then(|previous| key.delta(previous)).unwrap_or(0);
         let trigger = Trigger { access, key, pace, left, before, jump };
-        Some(self.rank(&trigger, model, &resident))
+        Some(self.rank(&trigger, (place, client), model, &resident))
     }
 
     fn rank(
         &mut self,
         trigger: &Trigger<'_>,
+        client: (usize, u64),
         model: usize,
         resident: &impl Fn(Key) -> bool,
     ) -> Crossing<'_> {
-        let Ranker { history, candidates, samples, models, rates, ranked, .. } = self;
-        let wide = models.get(model);
+        let Ranker { history, candidates, samples, models, rates, tower, ranked, .. } = self;
+        let (wide, now) = (models.get(model), history.now());
         let candidates = candidates.as_slice();
         let mut found = [Found::default(); MAX_CANDIDATES];
         for (candidate, found) in candidates.iter().zip(&mut found) {
@@ -180,16 +212,27 @@ impl Ranker {
         let of_here = trigger.look_up(&here, history, rates);
         let features = trigger.features(&common, &here, &of_here, rates, resident);
         let again = logistic(models.get(AGAIN).odds(&features));
-        samples.push(here.key, history.now(), AGAIN, &features);
+        samples.push(here.key, now, AGAIN, &features, Tag::default());
+        let mut tower = tower.as_mut();
+        let mut met = tower.as_mut().map(|tower| tower.cross(client, now, trigger, &common));
         for ((candidate, found), ranked) in candidates.iter().zip(&found).zip(ranked.iter_mut()) {
             let features = trigger.features(&common, candidate, found, rates, resident);
+            let mut odds = wide.odds(&features);
+            let mut tag = Tag::default();
+            if let (Some(tower), Some(met)) = (&mut tower, &mut met) {
+                let seen = features.seen(candidate, trigger.key);
+                (odds, tag) = tower.meet(met, candidate.key, &seen, odds);
+            }
             *ranked = Ranked {
                 volume: candidate.key.volume(),
                 fragment: candidate.key.fragment(),
-                probability: logistic(wide.odds(&features)),
+                probability: logistic(odds),
                 sources: candidate.sources,
             };
-            samples.push(candidate.key, history.now(), model, &features);
+            samples.push(candidate.key, now, model, &features, tag);
+        }
+        if let (Some(tower), Some(met)) = (tower, met) {
+            tower.close(met);
         }
         let ranked = &mut ranked[..candidates.len()];
         ranked.sort_unstable_by(|a, b| {
@@ -201,11 +244,14 @@ impl Ranker {
 
     /// Learns that a fragment has come.
     fn came(&mut self, key: Key) {
-        let Ranker { samples, models, rates, .. } = self;
-        samples.came(key, |model, features| {
+        let Ranker { samples, models, rates, tower, .. } = self;
+        samples.came(key, |model, features, tag| {
             models.learn(model, features, 1.0, 1.0);
             if model != AGAIN {
                 rates.learn(&features.rates, 1.0);
+                if let Some(tower) = tower {
+                    tower.window.came(tag);
+                }
             }
         });
     }

@@ -3,6 +3,7 @@
 
 use super::features::Features;
 use super::key::{Key, slot};
+use crate::deep::Tag;
 
 /// log2 of the samples kept; older ones are settled early.
 const SAMPLE_BITS: u32 = 14;
@@ -18,6 +19,8 @@ struct Sample {
     /// The model that ranked it.
     model: u8,
     features: Features,
+    /// Where its outcome belongs in the tower's window, if there is one.
+    tag: Tag,
     settled: bool,
     /// The next older sample of the same chain.
     older: u64,
@@ -51,13 +54,13 @@ impl Samples {
     ///
     /// # Panics
     /// If there is no room: [`Samples::expire`] makes some.
-    pub fn push(&mut self, key: Key, now: u64, model: usize, features: &Features) {
+    pub fn push(&mut self, key: Key, now: u64, model: usize, features: &Features, tag: Tag) {
         assert!(self.room() > 0, "the oldest goes first");
         let chain = &mut self.chains[slot(key.get(), 2, CHAIN_BITS)];
         let older = std::mem::replace(chain, self.next);
         let model = u8::try_from(model).expect("few models");
         self.ring[place(self.next)] =
-            Sample { key, proposed: now, model, features: *features, settled: false, older };
+            Sample { key, proposed: now, model, features: *features, tag, settled: false, older };
         self.next += 1;
     }
 
@@ -67,13 +70,13 @@ impl Samples {
     }
 
     /// Settles the candidates that were this fragment: it has come.
-    pub fn came(&mut self, key: Key, mut learn: impl FnMut(usize, &Features)) {
+    pub fn came(&mut self, key: Key, mut learn: impl FnMut(usize, &Features, Tag)) {
         let mut serial = self.chains[slot(key.get(), 2, CHAIN_BITS)];
         while serial >= self.oldest {
             let sample = &mut self.ring[place(serial)];
             if sample.key == key && !sample.settled {
                 sample.settled = true;
-                learn(sample.model.into(), &sample.features);
+                learn(sample.model.into(), &sample.features, sample.tag);
             }
             serial = sample.older;
         }
@@ -110,11 +113,11 @@ mod tests {
     fn samples_come_once_or_expire() {
         let mut samples = Samples::new();
         for (now, fragment) in [(1, 7), (1, 8), (2, 7)] {
-            samples.push(key(fragment), now, 0, &Features::default());
+            samples.push(key(fragment), now, 0, &Features::default(), Tag::default());
         }
         let mut came = 0;
-        samples.came(key(7), |_, _| came += 1);
-        samples.came(key(7), |_, _| came += 1);
+        samples.came(key(7), |_, _, _| came += 1);
+        samples.came(key(7), |_, _, _| came += 1);
         assert_eq!(came, 2, "both of 7, once");
         assert!(samples.expire(1, 0).is_none(), "none is older");
         assert!(samples.expire(2, 0).unwrap().is_none(), "7 had come");
@@ -127,10 +130,10 @@ mod tests {
         let mut samples = Samples::new();
         for n in 0..3 << SAMPLE_BITS {
             while samples.expire(0, 1).is_some() {}
-            samples.push(key(n % 100), 1, 0, &Features::default());
+            samples.push(key(n % 100), 1, 0, &Features::default(), Tag::default());
         }
         let mut came = 0;
-        samples.came(key(5), |_, _| came += 1);
+        samples.came(key(5), |_, _, _| came += 1);
         assert!(came > 100, "{came}");
     }
 }
