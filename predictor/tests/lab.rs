@@ -57,8 +57,17 @@ fn a_sequential_scan_is_foreseen() {
         })
         .collect();
     assert_eq!(footprint(&scan), 1500);
-    let follows =
-        ["next-1", "readahead", "readahead-core", "stride", "amp", "sarc", "lstm", "learned"];
+    let follows = [
+        "next-1",
+        "readahead",
+        "readahead-core",
+        "stride",
+        "amp",
+        "sarc",
+        "lstm",
+        "wide",
+        "learned",
+    ];
     for contender in Contender::all() {
         let verdict = run(&scan, &setup(contender, 50));
         check(&verdict, contender);
@@ -163,6 +172,9 @@ fn a_real_trace_keeps_the_books_balanced() {
         if contender == Contender::Learned {
             assert!(verdict.extra_percent() <= 25.5, "{verdict:?}");
             assert!(verdict.reduction_percent() > 50.0, "{verdict:?}");
+        }
+        if contender == Contender::Learned {
+            assert!(verdict.rounds > 10 && verdict.installed > 0, "{verdict:?}");
         }
         if contender == Contender::Lstm {
             assert!(verdict.rounds >= 4, "{verdict:?}");

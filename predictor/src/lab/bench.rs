@@ -83,6 +83,15 @@ impl Bench {
         self.ghost_cold.end();
     }
 
+    /// See [`Player::is_due`] and [`Player::teach`].
+    pub fn is_due(&mut self) -> bool {
+        self.player.is_due()
+    }
+
+    pub fn teach(&mut self) -> Result<bool, LabError> {
+        self.player.teach()
+    }
+
     /// A round of training on a slice that is over.
     pub fn train(&mut self, slice: &[Access], budget: Budget) -> Result<Option<bool>, LabError> {
         self.player.train(slice, budget)

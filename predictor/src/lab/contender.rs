@@ -18,6 +18,8 @@ pub enum Contender {
     CoreReadahead,
     /// The LSTM over deltas alone.
     Lstm,
+    /// The wide half of the learned ranker alone.
+    Wide,
     /// The learned ranker.
     Learned,
     /// Who knows the future and chooses among the ranker's candidates.
@@ -30,7 +32,7 @@ impl Contender {
     /// All, in the order of reports.
     pub fn all() -> impl Iterator<Item = Contender> {
         let classic = Kind::ALL.into_iter().map(Self::Classic);
-        let learned = [Self::CoreReadahead, Self::Lstm, Self::Learned];
+        let learned = [Self::CoreReadahead, Self::Lstm, Self::Wide, Self::Learned];
         let oracles = [Self::OracleCandidates, Self::Oracle];
         [Self::None].into_iter().chain(classic).chain(learned).chain(oracles)
     }
@@ -39,7 +41,7 @@ impl Contender {
     pub fn width(self) -> usize {
         match self {
             Self::Oracle => usize::MAX,
-            Self::Classic(Kind::Amp) | Self::Learned => Predictions::CAPACITY,
+            Self::Classic(Kind::Amp) | Self::Wide | Self::Learned => Predictions::CAPACITY,
             Self::Classic(Kind::Leap) => 8,
             _ => 4,
         }
@@ -58,6 +60,7 @@ impl fmt::Display for Contender {
             Self::Classic(kind) => kind.fmt(f),
             Self::CoreReadahead => f.pad("readahead-core"),
             Self::Lstm => f.pad("lstm"),
+            Self::Wide => f.pad("wide"),
             Self::Learned => f.pad("learned"),
             Self::OracleCandidates => f.pad("oracle-candidates"),
             Self::Oracle => f.pad("oracle"),

@@ -31,6 +31,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::Access;
+use crate::deep;
 use crate::lstm::{Budget, TrainError};
 use crate::prefetch::{Settings, SettingsError};
 use crate::random::Random;
@@ -60,7 +61,8 @@ pub struct Setup {
     pub late_ns: u64,
     /// The cold device.
     pub model: Model,
-    /// Accesses between two rounds of training.
+    /// Accesses between two rounds of training of the LSTM over deltas; the ranker's tower
+    /// trains whenever it has enough to learn from.
     pub slice: usize,
     /// Work of one round.
     pub budget: Budget,
@@ -98,6 +100,9 @@ pub enum LabError {
     /// Training failed.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// Training of the ranker's tower failed.
+    #[error(transparent)]
+    Tower(#[from] deep::TrainError),
 }
 
 /// Number of different fragments that the accesses touch.
@@ -145,6 +150,12 @@ pub fn run(
             let (misses, ghost_misses) = bench.misses();
             curve.sample(access, misses, ghost_misses);
             bench.request(access, setup);
+            if bench.is_due() {
+                let before = clock();
+                rounds += 1;
+                installed += u32::from(bench.teach()?);
+                training += clock().saturating_sub(before);
+            }
         }
         let before = clock();
         if let Some(won) = bench.train(slice, setup.budget)? {

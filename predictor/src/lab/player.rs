@@ -1,11 +1,14 @@
 //! The contenders behind one interface.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use super::future::Future;
 use super::tier::{Key, Tier};
 use super::{Contender, LabError, Setup};
 use crate::Access;
 use crate::classic::{self, Rule, Touch};
+use crate::deep;
 use crate::ledger::Outcome;
 use crate::lstm::{self, Trainer};
 use crate::prefetch::{Prediction, Predictions, PrefetchKind, Prefetcher, Settings};
@@ -27,7 +30,8 @@ pub(super) enum Player {
     Classic(Box<dyn Rule>),
     /// One of a core, with what trains it.
     Core(Box<(Prefetcher, Option<Trainer>)>),
-    Learned(Box<(Ranker, Budget)>),
+    /// With what trains its tower.
+    Learned(Box<(Ranker, Budget, Option<deep::Trainer>)>),
     /// Chooses what comes within so many crossings among the candidates.
     Chooser(Box<(Ranker, Future)>, usize),
     /// Stages what comes within so many crossings.
@@ -41,6 +45,8 @@ impl Player {
         settings.check()?;
         let residency = (setup.tier_fragments / RESIDENCY_SHARE).max(1);
         let ranker = || Ranker::new(residency as u64, settings.lead_ns());
+        let budget =
+            || Budget::new(setup.tier_fragments, setup.extra_share, settings.stage_threshold);
         Ok(match setup.contender {
             Contender::None => Player::None,
             Contender::Classic(kind) => Player::Classic(classic::build(kind, &settings)),
@@ -54,10 +60,11 @@ impl Player {
                 )?,
                 Some(Trainer::new(settings, setup.seed)?),
             ))),
+            Contender::Wide => Player::Learned(Box::new((ranker(), budget(), None))),
             Contender::Learned => {
-                let budget =
-                    Budget::new(setup.tier_fragments, setup.extra_share, settings.stage_threshold);
-                Player::Learned(Box::new((ranker(), budget)))
+                let trainer = deep::Trainer::new(setup.seed)?;
+                let ranker = ranker().with_tower(Arc::clone(trainer.model()));
+                Player::Learned(Box::new((ranker, budget(), Some(trainer))))
             }
             Contender::OracleCandidates => {
                 Player::Chooser(Box::new((ranker(), Future::new(accesses))), residency)
@@ -87,7 +94,7 @@ impl Player {
                 }
             }
             Player::Learned(player) => {
-                let (ranker, budget) = &mut **player;
+                let (ranker, budget, _) = &mut **player;
                 let crossing = ranker.touch(CLIENT, access, touch.fragment, resident);
                 let Some(Crossing { ranked, .. }) = crossing else { return };
                 if touch.write || ranked.is_empty() {
@@ -150,6 +157,27 @@ impl Player {
             },
             _ => {}
         }
+    }
+
+    /// Whether a tower has enough to learn from: it trains often, for it learns while it is
+    /// judged.
+    pub fn is_due(&mut self) -> bool {
+        let Player::Learned(player) = self else { return false };
+        let (ranker, _, Some(trainer)) = &mut **player else { return false };
+        let mut due = false;
+        while let Some(crossing) = ranker.settled() {
+            due |= trainer.push(crossing);
+        }
+        due
+    }
+
+    /// A round of training of the tower; true if it has a newer model.
+    pub fn teach(&mut self) -> Result<bool, LabError> {
+        let Player::Learned(player) = self else { return Ok(false) };
+        let (ranker, _, Some(trainer)) = &mut **player else { return Ok(false) };
+        let newer = trainer.round()?;
+        ranker.install(Arc::clone(trainer.model()), trainer.is_trained());
+        Ok(newer)
     }
 
     /// A round of training on a slice that is over; whether its model won, `None` without
