@@ -84,10 +84,16 @@ fn learned(name: &str, accesses: &[Access]) -> Result<(), Box<dyn std::error::Er
                 let mut stages = [(0, 0); 16];
                 let mut count = 0;
                 let start = Instant::now();
-                let crossed = predictor.touch(1, black_box(access), fragment, |volume, stage| {
-                    stages[count] = (volume, stage);
-                    count += 1;
-                });
+                let crossed = predictor.touch(
+                    1,
+                    black_box(access),
+                    fragment,
+                    || access.time_ns,
+                    |volume, stage| {
+                        stages[count] = (volume, stage);
+                        count += 1;
+                    },
+                );
                 predictor.met(access.volume, fragment..=fragment, met, true);
                 spent += start.elapsed();
                 crossings += u32::from(crossed.is_some());

@@ -3,8 +3,10 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 use predictor::Access;
+use predictor::deep::Trainer;
 use predictor::online::{Answer, Met, Predictor};
 use predictor::prefetch::Settings;
 
@@ -32,22 +34,31 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn requests_and_answers_do_not_allocate() {
+    let model = Arc::clone(Trainer::new(1).unwrap().model());
     let mut predictor = Predictor::new(Settings::default(), 64).unwrap();
+    predictor.install(model, true);
     let before = COUNT.get();
     assert!(before > 0, "the tables are allocated, and counted");
-    let mut staged = 0;
+    let (mut staged, mut settled) = (0, 0);
     for n in 0..20_000_u64 {
         let fragment = if n % 3 == 0 { n } else { n * n % 1009 };
         let access = Access::new(n, 0, n % 17 == 0, fragment << 20, 4096, 20);
         let mut last = None;
-        let crossed = predictor.touch(n % 300, &access, fragment, |volume, fragment| {
-            staged += 1;
-            last = Some((volume, fragment));
-        });
+        let crossed = predictor.touch(
+            n % 300,
+            &access,
+            fragment,
+            || n * 300_000,
+            |volume, fragment| {
+                staged += 1;
+                last = Some((volume, fragment));
+            },
+        );
         if let Some((volume, fragment)) = last.filter(|_| n % 5 == 0) {
             let answer = if n % 2 == 0 { Answer::Refused } else { Answer::Needless };
             predictor.answered(volume, fragment, answer);
         }
+        settled += std::iter::from_fn(|| predictor.settled().map(drop)).count();
         if crossed.is_some() {
             let met = match n % 4 {
                 0 => Met::Near,
@@ -58,6 +69,6 @@ fn requests_and_answers_do_not_allocate() {
             predictor.met(0, access.fragments(), met, n % 2 == 0);
         }
     }
-    assert!(staged > 100, "{staged}: it was at work");
+    assert!(staged > 100 && settled > 10_000, "{staged}, {settled}: it was at work");
     assert_eq!(COUNT.get(), before);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use predictor::Access;
-use predictor::deep::Trainer;
+use predictor::deep::{Model, Trainer};
 use predictor::rank::{Ranked, Ranker};
 
 const LEAD_NS: u64 = 15_000_000;
@@ -47,6 +47,12 @@ fn touch(ranker: &mut Ranker, fragment: u64) -> &[Ranked] {
     ranker.touch(1, &access, fragment, |_, _| false).expect("a crossing").ranked
 }
 
+fn with_tower(model: &Arc<Model>) -> Ranker {
+    let mut ranker = Ranker::new(RESIDENCY, LEAD_NS);
+    ranker.install(Arc::clone(model), false);
+    ranker
+}
+
 /// Right answers in percent, over the last [`ASKED`] rounds.
 fn right_percent(ranker: &mut Ranker, mut trainer: Option<Trainer>, rounds: u64) -> u64 {
     let (mut asked, mut right) = (0, 0);
@@ -76,7 +82,7 @@ fn the_tower_knows_what_was_ten_crossings_ago_and_the_wide_half_does_not() {
     let wide = right_percent(&mut Ranker::new(RESIDENCY, LEAD_NS), None, 2200);
     assert!((35..=65).contains(&wide), "{wide} %");
     let trainer = Trainer::new(1).unwrap();
-    let mut ranker = Ranker::new(RESIDENCY, LEAD_NS).with_tower(Arc::clone(trainer.model()));
+    let mut ranker = with_tower(trainer.model());
     let both = right_percent(&mut ranker, Some(trainer), 2200);
     assert!(both >= 90, "{both} %");
 }
@@ -85,7 +91,7 @@ fn the_tower_knows_what_was_ten_crossings_ago_and_the_wide_half_does_not() {
 fn a_tower_counts_only_once_it_is_trained() {
     let model = Arc::clone(Trainer::new(1).unwrap().model());
     let mut wide = Ranker::new(RESIDENCY, LEAD_NS);
-    let mut both = Ranker::new(RESIDENCY, LEAD_NS).with_tower(Arc::clone(&model));
+    let mut both = with_tower(&model);
     for (fragment, _) in path(20) {
         assert_eq!(touch(&mut wide, fragment), touch(&mut both, fragment));
     }
@@ -98,7 +104,7 @@ fn a_tower_counts_only_once_it_is_trained() {
 #[test]
 fn crossings_settle_with_their_outcomes() {
     let model = Arc::clone(Trainer::new(1).unwrap().model());
-    let mut ranker = Ranker::new(RESIDENCY, LEAD_NS).with_tower(model);
+    let mut ranker = with_tower(&model);
     let (mut settled, mut came, mut failed) = (0, 0, 0);
     let rounds = 50;
     for (fragment, _) in path(rounds) {

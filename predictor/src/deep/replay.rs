@@ -78,6 +78,15 @@ impl Replay {
         self.oldest()..self.next
     }
 
+    /// The crossing of a serial number.
+    ///
+    /// # Panics
+    /// If it is not kept.
+    pub fn get(&self, serial: u64) -> &Crossing {
+        assert!(self.serials().contains(&serial), "a crossing that is kept");
+        &self.ring[place(serial)]
+    }
+
     /// Up to `length` crossings of one client in a row, from a serial number on.
     pub fn from(&self, serial: u64, length: usize) -> impl Iterator<Item = &Crossing> {
         let kept = self.serials();

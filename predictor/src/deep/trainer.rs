@@ -28,16 +28,23 @@ pub struct TrainError(#[from] candle_core::Error);
 
 /// Learns from crossings, hands out models.
 ///
+/// Each round ends with a rival of the model in use, which takes its place if it foretells
+/// better what comes until the next round: neither has learned from that.
+///
 /// Belongs on a background thread; the caller limits its share of time by pausing between
 /// rounds. See [`crate::init`].
 pub struct Trainer {
     network: Network,
     replay: Replay,
     random: Random,
-    /// The newest model whose numbers are all finite.
+    /// The model in use, and the steps that made it.
     model: Arc<Model>,
+    made_by: u64,
+    /// As the last round left the network, if all its numbers are finite.
+    rival: Option<Arc<Model>>,
     steps: u64,
     fresh: u64,
+    won: u64,
     dropped: u64,
 }
 
@@ -62,8 +69,18 @@ impl Trainer {
 
     fn begin(model: Model, random: Random, steps: u64) -> Result<Trainer, TrainError> {
         let network = Network::new(&model)?;
-        let (replay, model) = (Replay::new(), Arc::new(model));
-        Ok(Trainer { network, replay, random, model, steps, fresh: 0, dropped: 0 })
+        Ok(Trainer {
+            network,
+            replay: Replay::new(),
+            random,
+            model: Arc::new(model),
+            made_by: steps,
+            rival: None,
+            steps,
+            fresh: 0,
+            won: 0,
+            dropped: 0,
+        })
     }
 
     /// Takes a settled crossing; those of a client come in order. True if a round is due.
@@ -73,14 +90,19 @@ impl Trainer {
         self.fresh >= SLICE
     }
 
-    /// The newest model: the encoder's states in the crossings should come from it.
+    /// The model in use: the encoder's states in the crossings should come from it.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
 
     /// The model has learned enough to be asked.
     pub fn is_trained(&self) -> bool {
-        self.steps >= TRAINED
+        self.made_by >= TRAINED
+    }
+
+    /// Models that have won against the one before.
+    pub fn won(&self) -> u64 {
+        self.won
     }
 
     /// Rounds whose weights outgrew all numbers and were dropped.
@@ -88,15 +110,16 @@ impl Trainer {
         self.dropped
     }
 
-    /// One round; true if there is a newer model.
+    /// One round; true if the model in use is another now.
     ///
     /// # Errors
     /// If candle refuses; the model stays.
     pub fn round(&mut self) -> Result<bool, TrainError> {
+        let won = self.contest();
         self.fresh = 0;
         let kept = self.replay.serials();
         if kept.end - kept.start < LEAST {
-            return Ok(false);
+            return Ok(won);
         }
         let mut sound = true;
         for _ in 0..STEPS {
@@ -107,15 +130,29 @@ impl Trainer {
             sound &= self.network.train(&batch)?.is_finite();
             self.steps += 1;
         }
-        let model = self.network.export()?.filter(|_| sound);
-        match model {
-            Some(model) => self.model = Arc::new(model),
-            None => {
-                self.network = Network::new(&self.model)?;
-                self.dropped += 1;
-            }
+        self.rival = self.network.export()?.filter(|_| sound).map(Arc::new);
+        if self.rival.is_none() {
+            self.network = Network::new(&self.model)?;
+            self.dropped += 1;
         }
-        Ok(sound)
+        Ok(won)
+    }
+
+    /// Whether the rival foretells the crossings since the last round better than the model in
+    /// use; it takes its place if so.
+    fn contest(&mut self) -> bool {
+        let Some(rival) = self.rival.take() else { return false };
+        let kept = self.replay.serials();
+        let newest = kept.end.saturating_sub(self.fresh).max(kept.start)..kept.end;
+        let crossings = newest.map(|serial| self.replay.get(serial));
+        let lead: f32 =
+            crossings.map(|crossing| loss(&self.model, crossing) - loss(&rival, crossing)).sum();
+        let wins = lead > 0.0;
+        if wins {
+            (self.model, self.made_by) = (rival, self.steps);
+            self.won += 1;
+        }
+        wins
     }
 
     /// Sequences that begin anywhere.
@@ -131,6 +168,20 @@ impl Trainer {
             starts.map(|start| self.replay.from(start, LENGTH).collect::<Vec<&Crossing>>());
         Batch::new(&sequences, LENGTH)
     }
+}
+
+/// How badly a model foretells the outcomes of a crossing: their log loss.
+fn loss(model: &Model, crossing: &Crossing) -> f32 {
+    let mut state = crossing.state;
+    model.step(&mut state, &crossing.rows);
+    let view = model.view(&state);
+    let losses = crossing.samples().iter().map(|sample| {
+        let odds = model.odds(&view, &sample.rows);
+        // The logarithm of a logistic, without overflow.
+        let towards = if sample.came { odds } else { -odds };
+        (-towards).max(0.0) + (-towards.abs()).exp().ln_1p()
+    });
+    losses.sum()
 }
 
 #[cfg(test)]
@@ -243,14 +294,36 @@ mod tests {
             let (crossing, _) = riddle.next(&before);
             trainer.push(&crossing);
         }
-        assert!(!trainer.round().unwrap());
+        trainer.round().unwrap();
         assert_eq!((trainer.dropped(), trainer.model()), (1, &before));
         let mut sane = Riddle::new(3);
         for _ in 0..1 << 15 {
             trainer.push(&sane.next(&before).0);
         }
-        assert!(trainer.round().unwrap(), "it goes on from the last that was sound");
-        assert_ne!(trainer.model(), &before);
+        assert!(!trainer.round().unwrap(), "a rival has to win first");
+        let won = (0..20).any(|_| {
+            for _ in 0..SLICE {
+                trainer.push(&sane.next(&before).0);
+            }
+            trainer.round().unwrap()
+        });
+        assert!(won, "it goes on from the last that was sound");
+        assert!(trainer.dropped() == 1 && trainer.model() != &before);
+    }
+
+    #[test]
+    fn a_rival_that_foretells_worse_is_not_taken() {
+        let mut trainer = taught(1, 60);
+        let won = trainer.won();
+        assert!(won > 20, "{won} of 60 rounds brought a better one");
+        let before = Arc::clone(trainer.model());
+        trainer.rival = Some(Arc::new(Model::untrained(&mut Random::new(9))));
+        let mut riddle = Riddle::new(4);
+        for _ in 0..SLICE {
+            trainer.push(&riddle.next(&before).0);
+        }
+        assert!(!trainer.round().unwrap());
+        assert_eq!((trainer.won(), trainer.model()), (won, &before));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::classic::Kind;
 use crate::prefetch::Predictions;
+use crate::rank::Part;
 
 /// A prefetcher, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,10 +19,10 @@ pub enum Contender {
     CoreReadahead,
     /// The LSTM over deltas alone.
     Lstm,
-    /// The wide half of the learned ranker alone.
-    Wide,
     /// The learned ranker.
     Learned,
+    /// The same without one of its parts.
+    Without(Part),
     /// Who knows the future and chooses among the ranker's candidates.
     OracleCandidates,
     /// Who knows the future.
@@ -29,19 +30,29 @@ pub enum Contender {
 }
 
 impl Contender {
-    /// All, in the order of reports.
-    pub fn all() -> impl Iterator<Item = Contender> {
+    /// All but what is left of the learned ranker without its parts, in the order of reports.
+    pub fn usual() -> impl Iterator<Item = Contender> {
         let classic = Kind::ALL.into_iter().map(Self::Classic);
-        let learned = [Self::CoreReadahead, Self::Lstm, Self::Wide, Self::Learned];
+        let learned = [Self::CoreReadahead, Self::Lstm, Self::Learned];
         let oracles = [Self::OracleCandidates, Self::Oracle];
         [Self::None].into_iter().chain(classic).chain(learned).chain(oracles)
+    }
+
+    /// The learned ranker, whole and without each of its parts.
+    pub fn ablation() -> impl Iterator<Item = Contender> {
+        [Self::Learned].into_iter().chain(Part::ALL.map(Self::Without))
+    }
+
+    /// All.
+    pub fn all() -> impl Iterator<Item = Contender> {
+        Self::usual().chain(Part::ALL.map(Self::Without))
     }
 
     /// Proposals for one request that it is made for.
     pub fn width(self) -> usize {
         match self {
             Self::Oracle => usize::MAX,
-            Self::Classic(Kind::Amp) | Self::Wide | Self::Learned => Predictions::CAPACITY,
+            Self::Classic(Kind::Amp) | Self::Learned | Self::Without(_) => Predictions::CAPACITY,
             Self::Classic(Kind::Leap) => 8,
             _ => 4,
         }
@@ -60,8 +71,12 @@ impl fmt::Display for Contender {
             Self::Classic(kind) => kind.fmt(f),
             Self::CoreReadahead => f.pad("readahead-core"),
             Self::Lstm => f.pad("lstm"),
-            Self::Wide => f.pad("wide"),
             Self::Learned => f.pad("learned"),
+            Self::Without(Part::Tower) => f.pad("no-lstm"),
+            Self::Without(Part::Memory) => f.pad("no-memory"),
+            Self::Without(Part::Embeddings) => f.pad("no-embeddings"),
+            Self::Without(Part::Ids) => f.pad("no-ids"),
+            Self::Without(Part::Wide) => f.pad("lstm-alone"),
             Self::OracleCandidates => f.pad("oracle-candidates"),
             Self::Oracle => f.pad("oracle"),
         }

@@ -12,7 +12,7 @@ use crate::deep;
 use crate::ledger::Outcome;
 use crate::lstm::{self, Trainer};
 use crate::prefetch::{Prediction, Predictions, PrefetchKind, Prefetcher, Settings};
-use crate::rank::{Budget, Crossing, Ranker};
+use crate::rank::{Budget, Crossing, Part, Ranker};
 
 /// The ranker judges its proposals by whether they come within a quarter of the crossings
 /// that it takes to fill the tier; the oracles look no further ahead.
@@ -44,7 +44,7 @@ impl Player {
         let settings = setup.settings;
         settings.check()?;
         let residency = (setup.tier_fragments / RESIDENCY_SHARE).max(1);
-        let ranker = || Ranker::new(residency as u64, settings.lead_ns());
+        let ranker = || Ranker::new(residency as u64, settings.lead_ns()).seeded(setup.seed);
         let budget =
             || Budget::new(setup.tier_fragments, setup.extra_share, settings.stage_threshold);
         Ok(match setup.contender {
@@ -60,10 +60,16 @@ impl Player {
                 )?,
                 Some(Trainer::new(settings, setup.seed)?),
             ))),
-            Contender::Wide => Player::Learned(Box::new((ranker(), budget(), None))),
-            Contender::Learned => {
+            Contender::Without(Part::Tower) => {
+                Player::Learned(Box::new((ranker(), budget(), None)))
+            }
+            Contender::Learned | Contender::Without(_) => {
                 let trainer = deep::Trainer::new(setup.seed)?;
-                let ranker = ranker().with_tower(Arc::clone(trainer.model()));
+                let mut ranker = ranker();
+                ranker.install(Arc::clone(trainer.model()), false);
+                if let Contender::Without(part) = setup.contender {
+                    ranker = ranker.without(part);
+                }
                 Player::Learned(Box::new((ranker, budget(), Some(trainer))))
             }
             Contender::OracleCandidates => {
@@ -171,13 +177,15 @@ impl Player {
         due
     }
 
-    /// A round of training of the tower; true if it has a newer model.
+    /// A round of training of the tower; true if it runs another model now.
     pub fn teach(&mut self) -> Result<bool, LabError> {
         let Player::Learned(player) = self else { return Ok(false) };
         let (ranker, _, Some(trainer)) = &mut **player else { return Ok(false) };
-        let newer = trainer.round()?;
-        ranker.install(Arc::clone(trainer.model()), trainer.is_trained());
-        Ok(newer)
+        let won = trainer.round()?;
+        if won {
+            ranker.install(Arc::clone(trainer.model()), trainer.is_trained());
+        }
+        Ok(won)
     }
 
     /// A round of training on a slice that is over; whether its model won, `None` without

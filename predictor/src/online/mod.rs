@@ -11,6 +11,7 @@
 //! estimate: an owner drops a stage that is not needed.
 #![forbid(unsafe_code)]
 
+mod allowance;
 mod journal;
 mod shadow;
 mod tally;
@@ -20,9 +21,10 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::Access;
 use crate::prefetch::{Settings, SettingsError};
-use crate::rank::{Budget, Model, Owner, Ranker, Saved};
+use crate::rank::{Asked, Budget, Model, Owner, Ranker, Saved};
+use crate::{Access, deep};
+use allowance::{Allowance, Work};
 use journal::Journal;
 pub use journal::Reason;
 use shadow::Shadow;
@@ -73,6 +75,7 @@ pub struct Predictor {
     ranker: Ranker,
     budget: Budget,
     shadow: Shadow,
+    allowance: Allowance,
     tally: Tally,
     journal: Journal,
 }
@@ -98,6 +101,7 @@ impl Predictor {
             ranker: Ranker::for_reads(residency, settings.lead_ns()),
             budget: Budget::new(tier, share, settings.stage_threshold),
             shadow: Shadow::new(tier),
+            allowance: Allowance::default(),
             tally: Tally::default(),
             journal: Journal::new(),
         })
@@ -126,21 +130,48 @@ impl Predictor {
 
     /// A request of a client touches one of its fragments; requests come in order, and so do
     /// their fragments. Calls `stage` for what to stage; `None` if the client was in that
-    /// fragment already.
+    /// fragment already. By the `clock`, in nanoseconds, it is seen to that this takes no more
+    /// than its share of the core.
     pub fn touch(
         &mut self,
         client: u64,
         access: &Access,
         fragment: u64,
-        mut stage: impl FnMut(u32, u64),
+        clock: impl Fn() -> u64,
+        stage: impl FnMut(u32, u64),
     ) -> Option<Crossed> {
-        let Predictor { ranker, budget, shadow, tally, journal, settings } = self;
+        if self.ranker.dwells(client, access, fragment) {
+            return None;
+        }
+        let start = clock();
+        let work = self.allowance.work(start);
+        self.tally.crossings += 1;
+        self.tally.unranked += u64::from(work != Work::Whole);
+        if work == Work::Nothing {
+            self.tally.unseen += 1;
+            return None;
+        }
+        let crossed = self.cross(client, access, fragment, work == Work::Whole, stage);
+        self.allowance.took(clock().saturating_sub(start));
+        Some(crossed)
+    }
+
+    fn cross(
+        &mut self,
+        client: u64,
+        access: &Access,
+        fragment: u64,
+        ranked: bool,
+        mut stage: impl FnMut(u32, u64),
+    ) -> Crossed {
+        let Predictor { ranker, budget, shadow, tally, journal, settings, .. } = self;
         let resident = |volume, fragment| shadow.holds(volume, fragment);
-        let crossing = ranker.touch(client, access, fragment, resident)?;
-        tally.crossings += 1;
+        // Where all is near, nothing is fetched whole.
+        let asked = Asked { ranked, again: !shadow.is_near(access.volume, fragment) };
+        let crossing = ranker.cross(client, access, fragment, asked, resident);
         let crossed = Crossed { whole: crossing.again >= WHOLE };
         if crossing.ranked.is_empty() {
-            return Some(crossed);
+            return crossed;
         }
         for ranked in crossing.ranked.iter().take(settings.prefetch_depth) {
             let threshold = budget.threshold();
@@ -153,7 +184,7 @@ impl Predictor {
             stage(ranked.volume, ranked.fragment);
         }
         budget.crossed();
-        Some(crossed)
+        crossed
     }
 
     /// Learns from a request that was made elsewhere or earlier: nothing is staged for it.
@@ -203,6 +234,17 @@ impl Predictor {
         }
     }
 
+    /// The tower runs this model from now on; it counts if it is trained.
+    pub fn install(&mut self, model: Arc<deep::Model>, trained: bool) {
+        self.ranker.install(model, trained);
+    }
+
+    /// Takes a crossing that the tower can learn from, oldest first; what is not taken in time
+    /// is lost.
+    pub fn settled(&mut self) -> Option<&deep::Crossing> {
+        self.ranker.settled()
+    }
+
     /// Takes models of an earlier run or of all cores: clients that come begin with theirs,
     /// and the pool's is taken if it foretells better.
     pub fn remember(&mut self, saved: Arc<Saved>) {
@@ -235,7 +277,7 @@ impl Predictor {
     /// Memory that all of it takes but the shadow and the ghost, which are 2 x 48 bytes for
     /// each fragment of the tier.
     pub const fn bytes() -> usize {
-        Ranker::bytes() + Shadow::BYTES + Journal::BYTES
+        Ranker::bytes() + Ranker::tower_bytes() + Shadow::BYTES + Journal::BYTES
     }
 }
 
@@ -260,7 +302,7 @@ mod tests {
         let mut asked = Vec::new();
         for fragment in fragments {
             let there = predictor.shadow.holds(0, fragment);
-            predictor.touch(1, &read(fragment), fragment, |_, fragment| asked.push(fragment));
+            predictor.touch(1, &read(fragment), fragment, || 0, |_, fragment| asked.push(fragment));
             let met = if there { Met::Staged } else { Met::Fetched };
             predictor.met(0, fragment..=fragment, met, true);
         }
@@ -289,7 +331,7 @@ mod tests {
         for round in 0..20 {
             for fragment in 0..400 {
                 let mut stages = Vec::new();
-                predictor.touch(1, &read(fragment), fragment, |_, f| stages.push(f));
+                predictor.touch(1, &read(fragment), fragment, || 0, |_, f| stages.push(f));
                 predictor.met(0, fragment..=fragment, Met::Near, false);
                 asked += if round > 0 { stages.len() } else { 0 };
                 stages.into_iter().for_each(|f| predictor.answered(0, f, Answer::Needless));
@@ -306,7 +348,7 @@ mod tests {
         for n in 0..4000_u64 {
             let fragment = (n % 120) * 53 % 1009;
             let there = predictor.shadow.holds(0, fragment);
-            predictor.touch(1, &read(fragment), fragment, |_, _| staged += 1);
+            predictor.touch(1, &read(fragment), fragment, || 0, |_, _| staged += 1);
             let met = if there { Met::Staged } else { Met::Missed };
             predictor.met(0, fragment..=fragment, met, false);
         }

@@ -28,10 +28,15 @@ impl Shadow {
         Shadow { tier: Lru::new(tier_fragments), near: vec![None; 1 << NEAR_BITS] }
     }
 
+    /// No block of it is on a cold device alone, as far as is known.
+    pub fn is_near(&self, volume: u32, fragment: u64) -> bool {
+        let of = (volume, fragment);
+        self.near[slot(of)] == Some(of)
+    }
+
     /// True if a stage would bring nothing.
     pub fn holds(&self, volume: u32, fragment: u64) -> bool {
-        let of = (volume, fragment);
-        self.near[slot(of)] == Some(of) || self.tier.contains(&of)
+        self.is_near(volume, fragment) || self.tier.contains(&(volume, fragment))
     }
 
     /// A stage has been asked for.

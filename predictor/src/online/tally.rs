@@ -19,6 +19,10 @@ pub struct SourceTally {
 pub struct Tally {
     /// Times that a client came to another fragment.
     pub crossings: u64,
+    /// Those at which nothing was ranked, for prediction had taken its share of the core.
+    pub unranked: u64,
+    /// Of these, those that were not even followed.
+    pub unseen: u64,
     /// Stages asked for that there was nothing to stage for.
     pub needless: u64,
     /// Stages asked for that there was no room for.
@@ -66,6 +70,8 @@ impl Tally {
     /// Adds another core's; the threshold becomes the higher one.
     pub fn add(&mut self, other: &Tally) {
         self.crossings += other.crossings;
+        self.unranked += other.unranked;
+        self.unseen += other.unseen;
         self.needless += other.needless;
         self.refused += other.refused;
         self.lost += other.lost;

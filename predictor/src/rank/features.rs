@@ -110,9 +110,9 @@ impl Features {
     }
 
     /// Sets the feature of a hashed group, whose size is a power of two.
-    fn hash<const G: usize>(&mut self, value: usize) {
+    fn hash<const G: usize>(&mut self, salt: u64, value: usize) {
         const { assert!(SIZES[G].is_power_of_two()) };
-        self.put::<G>(slot(G as u64, value as u64, SIZES[G].ilog2()));
+        self.put::<G>(slot(salt << 8 | G as u64, value as u64, SIZES[G].ilog2()));
     }
 
     pub fn weights(&self) -> &[u16; GROUPS] {
@@ -164,10 +164,13 @@ pub(super) struct Trigger<'a> {
     pub before: Option<(Touched, u64)>,
     /// Fragments from the previous crossing's, 0 between volumes.
     pub jump: i64,
+    /// Of the hashed groups.
+    pub salt: u64,
 }
 
 /// The same in bins.
 pub(super) struct Common {
+    salt: u64,
     jump: u64,
     pace: usize,
     write: usize,
@@ -190,6 +193,15 @@ pub(super) struct Found {
     rates: [Rate; RATES],
 }
 
+impl Found {
+    /// Only what is known of a distance, not of fragments.
+    pub fn forget_ids(&mut self) {
+        let [.., delta, _, _] = self.rates;
+        self.rates = [Rate::default(); RATES];
+        self.rates[2] = delta;
+    }
+}
+
 /// What is of one candidate, in bins that several groups use.
 struct View {
     delta: usize,
@@ -206,6 +218,7 @@ impl Trigger<'_> {
         let offset = self.access.offset_bytes;
         let eighths = |bytes: u64| narrow(bytes.saturating_mul(8) >> self.access.fragment_shift);
         Common {
+            salt: self.salt,
             jump: self.jump.clamp(-1000, 1000).cast_unsigned(),
             pace: log2(self.pace.interval_ns.unwrap_or(0) / 1000).min(PACES - 1),
             write: usize::from(self.access.write),
@@ -301,7 +314,7 @@ fn position(
     let below = found.below.map_or(21, |(_, age)| log2(age).min(20));
     let here = |delta| usize::from(neighbour(delta).is_some_and(resident));
     let around = here(1) | here(-1) << 1 | here(-2) << 2 | here(-3) << 3;
-    features.hash::<0>(view.delta << 32 | narrow(common.jump & 0xffff_ffff));
+    features.hash::<0>(common.salt, view.delta << 32 | narrow(common.jump & 0xffff_ffff));
     features.put::<1>(view.delta * 22 + below);
     features.put::<9>(common.pace * STEPS + view.steps);
     features.put::<10>(around * DELTAS + view.delta);
@@ -331,11 +344,11 @@ fn memory(
 }
 
 fn request(features: &mut Features, common: &Common, view: &View) {
-    let Common { arrival, dwelt, entry, requests, write, .. } = *common;
-    features.hash::<11>((arrival * 16 + dwelt) * DELTAS + view.delta);
-    features.hash::<12>((arrival * 8 + entry) * DELTAS + view.delta);
-    features.hash::<13>((requests * 16 + dwelt) * DELTAS + view.delta);
-    features.hash::<14>((arrival * 8 + entry) * SOURCES + view.sources);
+    let Common { salt, arrival, dwelt, entry, requests, write, .. } = *common;
+    features.hash::<11>(salt, (arrival * 16 + dwelt) * DELTAS + view.delta);
+    features.hash::<12>(salt, (arrival * 8 + entry) * DELTAS + view.delta);
+    features.hash::<13>(salt, (requests * 16 + dwelt) * DELTAS + view.delta);
+    features.hash::<14>(salt, (arrival * 8 + entry) * SOURCES + view.sources);
     features.put::<15>(write * SOURCES + view.sources);
 }
 
@@ -414,6 +427,7 @@ mod tests {
             left: Left::default(),
             before: None,
             jump: 0,
+            salt: 1,
         };
         let candidate =
             Candidate { key: Key::new(0, 6).unwrap(), sources: 1, ..Candidate::default() };

@@ -29,6 +29,7 @@ mod history;
 mod key;
 mod log;
 mod models;
+mod part;
 mod ranker;
 mod rates;
 mod samples;
@@ -39,5 +40,6 @@ mod wide;
 
 pub use budget::Budget;
 pub use candidates::{SOURCES, source_names};
-pub use ranker::{Crossing, Ranked, Ranker};
+pub use part::Part;
+pub use ranker::{Asked, Crossing, Ranked, Ranker};
 pub use saved::{Model, Owner, Saved};

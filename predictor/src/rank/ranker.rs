@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::candidates::{Candidate, Candidates, MAX_CANDIDATES};
 use super::clients::Clients;
-use super::features::{Found, Trigger};
+use super::features::{Common, Found, Trigger};
 use super::history::History;
 use super::key::Key;
 use super::models::{AGAIN, MODELS, Models};
+use super::part::Part;
 use super::rates::Rates;
 use super::samples::Samples;
 use super::saved::{Model, Owner, Saved};
@@ -19,6 +20,11 @@ use crate::deep::{self, Tag};
 
 /// Of the candidates that did not come, one in so many is learned from, with that weight.
 const SPARSE: u32 = 4;
+/// Seed of the hashes.
+const SEED: u64 = 1;
+/// Log-odds below which the tower is not asked: what it could add does not make the candidate
+/// worth staging.
+const HOPELESS: f32 = -3.0;
 /// Shortest residency that outcomes are judged by, in crossings.
 const LEAST_RESIDENCY: u64 = 16;
 
@@ -44,6 +50,20 @@ pub struct Crossing<'a> {
     pub ranked: &'a [Ranked],
 }
 
+/// What is asked at a crossing; without either it is followed and learned from only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What may come besides.
+    pub ranked: bool,
+    /// Whether another request comes to the fragment; only together with that.
+    pub again: bool,
+}
+
+impl Asked {
+    /// Both.
+    pub const ALL: Asked = Asked { ranked: true, again: true };
+}
+
 /// The learned prefetcher of one core's clients.
 pub struct Ranker {
     residency: u64,
@@ -56,6 +76,10 @@ pub struct Ranker {
     models: Models,
     rates: Rates,
     tower: Option<Box<Tower>>,
+    /// For experiments.
+    without: Option<Part>,
+    /// Of the hashed features.
+    salt: u64,
     failures: u32,
     /// Whether an outcome counts that a write has brought.
     writes_count: bool,
@@ -76,6 +100,8 @@ impl Ranker {
             models: Models::new(),
             rates: Rates::new(),
             tower: None,
+            without: None,
+            salt: SEED,
             failures: 0,
             writes_count: true,
             ranked: [Ranked::default(); MAX_CANDIDATES],
@@ -87,22 +113,33 @@ impl Ranker {
         Ranker { writes_count: false, ..Ranker::new(residency, lead_ns) }
     }
 
+    /// The same with other hashes, and learning from others of the failures: what differs then
+    /// is chance.
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Ranker {
+        let phase = u32::try_from(seed % u64::from(SPARSE)).expect("below a small number");
+        Ranker { salt: seed, failures: phase, ..self }
+    }
+
+    /// The same without one of its parts.
+    #[must_use]
+    pub fn without(self, part: Part) -> Ranker {
+        let tower = self.tower.filter(|_| part != Part::Tower);
+        let tower = tower.map(|tower| Box::new(tower.without(part)));
+        Ranker { tower, without: Some(part), ..self }
+    }
+
     /// A staged fragment stays for so many crossings from now on.
     pub fn set_residency(&mut self, crossings: u64) {
         self.residency = crossings.max(LEAST_RESIDENCY);
     }
 
-    /// The same with a tower, which runs this model; its odds count once a trained one is
-    /// installed.
-    #[must_use]
-    pub fn with_tower(self, model: Arc<deep::Model>) -> Ranker {
-        Ranker { tower: Some(Box::new(Tower::new(model))), ..self }
-    }
-
-    /// The tower, if there is one, runs another model from now on.
+    /// The tower runs this model from now on; it is built if there is none. Its odds count
+    /// if the model is trained.
     pub fn install(&mut self, model: Arc<deep::Model>, trained: bool) {
-        if let Some(tower) = &mut self.tower {
-            tower.install(model, trained);
+        match &mut self.tower {
+            Some(tower) => tower.install(model, trained),
+            None => self.tower = Some(Box::new(Tower::new(model, trained))),
         }
     }
 
@@ -158,24 +195,48 @@ impl Ranker {
         fragment: u64,
         resident: impl Fn(u32, u64) -> bool,
     ) -> Option<Crossing<'_>> {
-        let key = Key::new(access.volume, fragment)?;
+        let crosses = !self.dwells(client, access, fragment);
+        crosses.then(|| self.cross(client, access, fragment, Asked::ALL, resident))
+    }
+
+    /// The first half of [`Ranker::touch`]: true if the client is in that fragment already, or
+    /// nothing can be learned of it; else [`Ranker::cross`] may follow.
+    pub fn dwells(&mut self, client: u64, access: &Access, fragment: u64) -> bool {
+        let Some(key) = Key::new(access.volume, fragment) else { return true };
         let place = self.clients.place(client);
         let follower = self.clients.get_mut(place);
-        let previous = follower.at();
-        let counts = self.writes_count || !access.write;
-        if previous == Some(key) {
-            follower.walks.dwell(access);
-            let first = counts && !std::mem::replace(&mut follower.dwelt, counts);
-            if first {
-                self.came(key);
-            }
-            return None;
+        if follower.at() != Some(key) {
+            return false;
         }
-        if counts {
+        follower.walks.dwell(access);
+        let counts = self.writes_count || !access.write;
+        let first = counts && !std::mem::replace(&mut follower.dwelt, counts);
+        if first {
+            self.came(key);
+        }
+        true
+    }
+
+    /// The client comes to the fragment from another one.
+    ///
+    /// # Panics
+    /// If the fragment has no key: [`Ranker::dwells`] says so.
+    pub fn cross(
+        &mut self,
+        client: u64,
+        access: &Access,
+        fragment: u64,
+        asked: Asked,
+        resident: impl Fn(u32, u64) -> bool,
+    ) -> Crossing<'_> {
+        let key = Key::new(access.volume, fragment).expect("a fragment with a key");
+        let place = self.clients.place(client);
+        if self.writes_count || !access.write {
             self.came(key);
         }
         self.expire();
         let follower = self.clients.get_mut(place);
+        let previous = follower.at();
         let (pace, left) = follower.walks.cross(access, fragment);
         let before = self.history.find(key).copied();
         let before = before.map(|touched| (touched, self.history.age(&touched)));
@@ -185,41 +246,63 @@ impl Ranker {
         follower.dwelt = false;
         let now = self.history.now();
         follower.model = self.models.choose(client, follower.model, follower.crossings, now);
+        if !asked.ranked {
+            return Crossing { again: 0.0, ranked: &[] };
+        }
         let resident = |key: Key| resident(key.volume(), key.fragment());
         let (recent, model) = (follower.recent, follower.model);
         self.candidates.propose(&recent, visits, &pace, self.lead_ns, &self.history, &resident);
         let jump = previous.and_then(|previous| key.delta(previous)).unwrap_or(0);
-        let trigger = Trigger { access, key, pace, left, before, jump };
-        Some(self.rank(&trigger, (place, client), model, &resident))
+        let trigger = Trigger { access, key, pace, left, before, jump, salt: self.salt };
+        let common = trigger.common(&self.history);
+        let again = if asked.again { self.again(&trigger, &common, &resident) } else { 0.0 };
+        let ranked = self.rank(&trigger, &common, (place, client), model, &resident);
+        Crossing { again, ranked }
     }
 
+    /// Whether another request comes to the fragment.
+    fn again(
+        &mut self,
+        trigger: &Trigger<'_>,
+        common: &Common,
+        resident: &impl Fn(Key) -> bool,
+    ) -> f32 {
+        let Ranker { history, samples, models, rates, .. } = self;
+        let here = Candidate { key: trigger.key, ..Candidate::default() };
+        let found = trigger.look_up(&here, history, rates);
+        let features = trigger.features(common, &here, &found, rates, resident);
+        samples.push(here.key, history.now(), AGAIN, &features, Tag::default());
+        logistic(models.get(AGAIN).odds(&features))
+    }
+
+    /// The candidates, likeliest first.
     fn rank(
         &mut self,
         trigger: &Trigger<'_>,
+        common: &Common,
         client: (usize, u64),
         model: usize,
         resident: &impl Fn(Key) -> bool,
-    ) -> Crossing<'_> {
-        let Ranker { history, candidates, samples, models, rates, tower, ranked, .. } = self;
+    ) -> &[Ranked] {
+        let Ranker { history, candidates, samples, models, rates, tower, ranked, without, .. } =
+            self;
         let (wide, now) = (models.get(model), history.now());
         let candidates = candidates.as_slice();
         let mut found = [Found::default(); MAX_CANDIDATES];
         for (candidate, found) in candidates.iter().zip(&mut found) {
             *found = trigger.look_up(candidate, history, rates);
+            if *without == Some(Part::Ids) {
+                found.forget_ids();
+            }
         }
-        let common = trigger.common(history);
-        let here = Candidate { key: trigger.key, ..Candidate::default() };
-        let of_here = trigger.look_up(&here, history, rates);
-        let features = trigger.features(&common, &here, &of_here, rates, resident);
-        let again = logistic(models.get(AGAIN).odds(&features));
-        samples.push(here.key, now, AGAIN, &features, Tag::default());
         let mut tower = tower.as_mut();
-        let mut met = tower.as_mut().map(|tower| tower.cross(client, now, trigger, &common));
+        let mut met = tower.as_mut().map(|tower| tower.cross(client, now, trigger, common));
         for ((candidate, found), ranked) in candidates.iter().zip(&found).zip(ranked.iter_mut()) {
-            let features = trigger.features(&common, candidate, found, rates, resident);
+            let features = trigger.features(common, candidate, found, rates, resident);
             let mut odds = wide.odds(&features);
             let mut tag = Tag::default();
-            if let (Some(tower), Some(met)) = (&mut tower, &mut met) {
+            let hopeless = odds < HOPELESS && *without != Some(Part::Wide);
+            if !hopeless && let (Some(tower), Some(met)) = (&mut tower, &mut met) {
                 let seen = features.seen(candidate, trigger.key);
                 (odds, tag) = tower.meet(met, candidate.key, &seen, odds);
             }
@@ -239,7 +322,7 @@ impl Ranker {
             let order = b.probability.total_cmp(&a.probability);
             order.then_with(|| (a.volume, a.fragment).cmp(&(b.volume, b.fragment)))
         });
-        Crossing { again, ranked }
+        ranked
     }
 
     /// Learns that a fragment has come.

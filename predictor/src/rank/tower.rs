@@ -11,6 +11,7 @@ use super::candidates::MAX_CANDIDATES;
 use super::clients::CLIENTS;
 use super::features::{Common, Trigger};
 use super::key::Key;
+use super::part::Part;
 use crate::deep::{self, CANDIDATES, Context, Model, State, Tag, View, Window};
 
 /// What the wide and the deep log-odds count.
@@ -39,6 +40,7 @@ impl Followed {
 pub(super) struct Tower {
     model: Arc<Model>,
     trained: bool,
+    without: Option<Part>,
     pub window: Window,
     /// By the place of the client.
     followed: Vec<Followed>,
@@ -54,9 +56,14 @@ pub(super) struct Met {
 }
 
 impl Tower {
-    pub fn new(model: Arc<Model>) -> Tower {
+    pub fn new(model: Arc<Model>, trained: bool) -> Tower {
         let followed = vec![Followed::new(0); CLIENTS];
-        Tower { model, trained: false, window: Window::new(), followed }
+        Tower { model, trained, without: None, window: Window::new(), followed }
+    }
+
+    /// The same without one of its parts, for experiments.
+    pub fn without(self, part: Part) -> Tower {
+        Tower { without: Some(part), ..self }
     }
 
     pub const fn bytes() -> usize {
@@ -86,6 +93,9 @@ impl Tower {
         followed.crossed_ns = trigger.access.time_ns;
         let context = Context { gap_ns, foreseen, ..trigger.context(common) };
         let rows = context.rows();
+        if self.without == Some(Part::Memory) {
+            followed.state = State::NONE;
+        }
         self.window.open(client, now, rows, followed.state);
         self.model.step(&mut followed.state, &rows);
         let view = self.model.view(&followed.state);
@@ -100,14 +110,24 @@ impl Tower {
         seen: &deep::Candidate,
         wide: f32,
     ) -> (f32, Tag) {
-        let rows = seen.rows(&met.context);
-        met.odds[met.len] = (key, wide);
-        met.len += 1;
+        let rows = match self.without {
+            Some(Part::Embeddings) => {
+                deep::Candidate { distance: seen.distance, ..deep::Candidate::default() }
+                    .rows(&Context::default())
+            }
+            _ => seen.rows(&met.context),
+        };
         let tag = self.window.add(rows);
-        if !self.trained {
-            return (wide, tag);
-        }
-        (WIDE * wide + DEEP * self.model.odds(&met.view, &rows), tag)
+        let alone = self.without == Some(Part::Wide);
+        let odds = match (self.trained, alone) {
+            (false, false) => wide,
+            (false, true) => f32::NEG_INFINITY,
+            (true, false) => WIDE * wide + DEEP * self.model.odds(&met.view, &rows),
+            (true, true) => self.model.odds(&met.view, &rows),
+        };
+        met.odds[met.len] = (key, if alone { odds } else { wide });
+        met.len += 1;
+        (odds, tag)
     }
 
     /// All candidates of the crossing have been met.

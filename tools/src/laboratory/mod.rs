@@ -5,6 +5,7 @@
 
 pub mod chart;
 pub mod report;
+pub mod spread;
 #[cfg(test)]
 mod tests;
 

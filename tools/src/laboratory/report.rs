@@ -9,7 +9,7 @@ use super::{Conditions, Runs, Trace};
 use crate::table::{Align, Table};
 
 /// One prefetcher on one trace. What needs a clock is absent where the trace has none.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Row {
     /// The trace's file, as given.
     pub trace: String,
@@ -189,6 +189,11 @@ impl Rows {
     /// Appends.
     pub fn extend(&mut self, rows: Vec<Row>) {
         self.0.extend(rows);
+    }
+
+    /// All of them, in the order of the runs.
+    pub fn as_slice(&self) -> &[Row] {
+        &self.0
     }
 
     /// True without rows.

@@ -12,6 +12,7 @@ use crate::admin::size::parse_size;
 use crate::error::CommandError;
 use crate::laboratory::chart::{Panel, draw};
 use crate::laboratory::report::{Row, Rows};
+use crate::laboratory::spread;
 use crate::laboratory::{Conditions, FastTier, Step, Trace, inputs, judge, load, percent};
 use crate::progress::count_bar;
 
@@ -38,6 +39,10 @@ pub(super) struct Options {
     /// Seed of models and of the random order
     #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "live")]
     seed: u64,
+    /// Run with so many seeds in turn, and report means and spread
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with_all = ["live", "svg"],
+          value_parser = clap::value_parser!(u64).range(1..=100))]
+    seeds: u64,
     /// Draw the misses over time
     #[arg(long, value_name = "FILE", conflicts_with = "live")]
     svg: Option<PathBuf>,
@@ -55,19 +60,26 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), CommandError> {
     if !predictor::init() {
         eprintln!("candle is not limited to one thread: costs will be higher");
     }
-    let conditions = conditions(args)?;
+    let mut conditions = conditions(args)?;
+    let (first, seeds) = (conditions.seed, args.lab.seeds);
     let mut rows = Rows::default();
     let mut panels = Vec::new();
     let end = inputs(&args.files).iter().try_for_each(|paths| {
         let (trace, skipped) = load(paths, &conditions)?;
         warn(&trace, &skipped, paths);
-        let (judged, panel) = judge_one(&trace, &conditions)?;
-        rows.extend(judged);
-        panels.push(panel);
+        for seed in 0..seeds {
+            conditions.seed = first.wrapping_add(seed);
+            let (judged, panel) = judge_one(&trace, &conditions)?;
+            rows.extend(judged);
+            panels.push(panel);
+        }
         Ok(())
     });
     if !rows.is_empty() {
-        context.form.print(&rows, |rows| rows.table(&conditions));
+        context.form.print(&rows, |rows| match seeds {
+            1 => rows.table(&conditions).to_string(),
+            _ => spread::table(rows.as_slice(), &conditions, seeds).to_string(),
+        });
         if let Some(path) = &args.lab.svg {
             let text = draw(&conditions.to_string(), &panels);
             std::fs::write(path, text).map_err(CommandError::file(path))?;
@@ -92,7 +104,8 @@ fn conditions(args: &Args) -> Result<Conditions, CommandError> {
     let asked = if args.prefetch.is_empty() { all.as_slice() } else { &args.prefetch };
     for choice in asked {
         match choice {
-            Choice::All => contenders.extend(Contender::all()),
+            Choice::All => contenders.extend(Contender::usual()),
+            Choice::Ablation => contenders.extend(Contender::ablation()),
             Choice::One(contender) => contenders.push(*contender),
         }
     }

@@ -21,7 +21,8 @@ pub struct Args {
     /// plain. Files of one name that ends in .blktrace.CPU are one trace
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Who stages ahead: names with commas between, or all [default: all]. With --live one,
+    /// Who stages ahead: names with commas between, all, or ablation
+    /// (the learned one, whole and without each of its parts) [default: all]. With --live one,
     /// which the server is switched to first
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     prefetch: Vec<Choice>,
@@ -39,6 +40,8 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice {
     All,
+    /// The learned one, whole and without each of its parts.
+    Ablation,
     One(Contender),
 }
 
@@ -46,7 +49,11 @@ impl FromStr for Choice {
     type Err = UnknownContender;
 
     fn from_str(text: &str) -> Result<Self, UnknownContender> {
-        if text == "all" { Ok(Self::All) } else { text.parse().map(Self::One) }
+        match text {
+            "all" => Ok(Self::All),
+            "ablation" => Ok(Self::Ablation),
+            _ => text.parse().map(Self::One),
+        }
     }
 }
 
@@ -54,6 +61,7 @@ impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("all"),
+            Self::Ablation => f.write_str("ablation"),
             Self::One(contender) => contender.fmt(f),
         }
     }
