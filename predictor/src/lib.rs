@@ -1,14 +1,13 @@
 //! Prediction: which fragments come next, and where a volume will be hot.
 //!
-//! The learned ranker ([`rank`]) with its deep half ([`deep`]), the LSTM over deltas
-//! ([`lstm`]), the classic prefetchers they must beat ([`classic`]), the laboratory that
-//! judges them on traces ([`lab`]), and the heat forecast ([`heat`]).
+//! The learned ranker ([`rank`]) with its deep half ([`deep`]), the classic prefetchers it
+//! must beat ([`classic`]), the laboratory that judges them on traces ([`lab`]), and the heat
+//! forecast ([`heat`]).
 //!
 //! On the data path of a core stand only [`prefetch`] and [`online`] (with [`stream`],
-//! [`rank`], [`deep::Model`] and [`lstm::Inference`] below them) and [`ledger`]: no heap
-//! allocation, no lock, no clock of their own. Training ([`lstm::Trainer`],
-//! [`deep::Trainer`]) belongs on a background thread. Nothing here performs I/O but
-//! [`trace`], what is saved and loaded, and [`heat::keep`].
+//! [`rank`] and [`deep::Model`] below them) and [`ledger`]: no heap allocation, no lock, no
+//! clock of their own. Training ([`deep::Trainer`]) belongs on a background thread. Nothing
+//! here performs I/O but [`trace`], what is saved and loaded, and [`heat::keep`].
 //!
 //! A process that trains calls [`init`] before it starts its first thread.
 #![deny(unsafe_code)]
@@ -19,7 +18,6 @@ pub mod deep;
 pub mod heat;
 pub mod lab;
 pub mod ledger;
-pub mod lstm;
 pub mod online;
 pub mod prefetch;
 mod random;

@@ -116,7 +116,7 @@ fn a_trace_is_recorded_and_replayed() {
         (&100.into(), &100.into())
     );
     assert_eq!(replayed["failed"], 0);
-    for kind in ["readahead", "lstm", "learned"] {
+    for kind in ["readahead", "learned"] {
         let replayed =
             rig.json(&["trace", "replay", &trace, "--live", "--volume", "vm1", "--prefetch", kind]);
         assert_eq!(replayed["prefetch"], kind);

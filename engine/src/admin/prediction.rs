@@ -16,7 +16,7 @@ pub struct PredictorSettings {
     pub stage_threshold: f32,
     /// Extra traffic that staging may cause, as a share.
     pub prefetch_budget: f32,
-    /// Steps that the LSTM learns from at once.
+    /// Crossings of a client that a network is trained on in a row.
     pub sequence_length: usize,
 }
 

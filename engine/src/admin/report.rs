@@ -54,8 +54,6 @@ pub struct CoreReport {
     pub fragments: u64,
     /// Client connections that it serves.
     pub connections: u32,
-    /// Version of the model that predicts on it, 0 without one.
-    pub model_version: u64,
 }
 
 /// Space of one tier.
@@ -171,8 +169,6 @@ pub struct StatsReport {
     pub cold_stalls: u64,
     /// Fragments moved to the cold tier.
     pub spilled_fragments: u64,
-    /// Model swaps: trainings that won on the newest window.
-    pub model_swaps: u64,
     /// The fast tier.
     pub fast: TierUsage,
     /// The cold tier.

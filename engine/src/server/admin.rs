@@ -327,7 +327,6 @@ fn core_report(core: &CoreStats) -> CoreReport {
         slices: core.slices,
         fragments: core.fragments,
         connections: count(core.connections.len()),
-        model_version: core.model_version,
     }
 }
 
@@ -401,7 +400,6 @@ fn stats(server: &Server, reset: bool) -> StatsReport {
         cold_reads: sum(&cold_reads),
         cold_stalls: missed + late,
         spilled_fragments: counted(|c| c.spills),
-        model_swaps: training_swaps(server),
         fast: tier(server, Role::Fast, &now),
         cold: tier(server, Role::Cold, &now),
     };
@@ -409,11 +407,6 @@ fn stats(server: &Server, reset: bool) -> StatsReport {
         state.baseline = (Instant::now(), now);
     }
     report
-}
-
-fn training_swaps(server: &Server) -> u64 {
-    let training = server.training.lock().expect("no holder panics");
-    training.as_ref().map_or(0, super::trainer::Training::swaps)
 }
 
 fn set_prefetch(

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
 
 use predictor::Access;
-use predictor::lstm::Weights;
 use predictor::online::{Reason, Tally};
 use predictor::prefetch::{PrefetchKind, Settings};
 use predictor::rank::{Model, Owner, Saved};
@@ -67,8 +66,6 @@ pub enum Command {
     Prefetch(PrefetchKind, Settings),
     /// Bytes that stages may take on this core.
     StageBudget(u64),
-    /// New weights for the LSTM.
-    Weights(Arc<Weights>),
     /// Models of an earlier run, or of all cores.
     Remember(Arc<Saved>),
     /// What a model of this core has learned, by its number.
@@ -137,8 +134,6 @@ pub struct CoreStats {
     pub volumes: Vec<(VolumeId, u64, u64, u64)>,
     /// The volume of each client connection; those that negotiate have none.
     pub connections: Vec<Option<VolumeId>>,
-    /// Version of the LSTM's weights in use, 0 without any.
-    pub model_version: u64,
     /// What the learned predictor has done, if it is at work.
     pub prediction: Option<Tally>,
     /// What its thread has cost.

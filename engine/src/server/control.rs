@@ -8,9 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_queue::ArrayQueue;
 use predictor::online::Change;
-use predictor::rank::Ranker;
+use predictor::rank::{Ranker, Saved};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::ServeError;
@@ -23,7 +22,7 @@ use super::open;
 use super::prediction;
 use super::recorder::Recorder;
 use super::start::{self, CoreEnd, Kit, predictor_settings};
-use super::trainer::{self, LESSONS, Training};
+use super::trainer::{self, Training};
 use crate::admin::config::Config;
 use crate::admin::listener::NbdListener;
 use crate::admin::protocol::PrefetchKind;
@@ -209,11 +208,8 @@ pub(super) fn launch<T>(
 ) -> Result<Launched<T>, ServeError> {
     let system = |what| move |source| ServeError::System { what, source };
     let volumes = opened.catalog.serving();
-    let lessons = Arc::new(ArrayQueue::new(LESSONS));
-    let saved = trainer::saved_weights(data_dir);
     let models = Arc::new(trainer::saved_models(data_dir));
-    let known = start::Known { weights: saved.clone(), models: Arc::clone(&models) };
-    let cores = start::assemble(&config, &mut opened, &volumes, &lessons, &known)?;
+    let cores = start::assemble(&config, &mut opened, &volumes, &models)?;
     let running = run(cores.kits)?;
     let (stop, stopped) = UnixStream::pair().map_err(system("making a socket pair"))?;
     let state = State {
@@ -242,23 +238,15 @@ pub(super) fn launch<T>(
         fabric: OnceLock::new(),
         config,
     });
-    start_training(&server, known, lessons)?;
+    start_training(&server, models)?;
     start_heat(&server)?;
     admin::finish_drops(&server);
     Ok(Launched { server, cores: running, stopped, lock: opened.lock })
 }
 
-fn start_training(
-    server: &Arc<Server>,
-    known: start::Known,
-    lessons: Arc<ArrayQueue<super::observe::Lesson>>,
-) -> Result<(), ServeError> {
-    let settings = predictor_settings(&server.config);
+fn start_training(server: &Arc<Server>, models: Arc<Saved>) -> Result<(), ServeError> {
     let share = server.config.train_cpu * (1.0 - heat::SHARE_OF_TRAINING);
-    let (weights, models) = (known.weights, known.models);
-    let cores = trainer_cores(server);
-    let dir = &server.data_dir;
-    let training = Training::start(dir, settings, share, weights, models, lessons, cores);
+    let training = Training::start(&server.data_dir, share, models, trainer_cores(server));
     let what = "starting the training thread";
     let training = training.map_err(|source| ServeError::System { what, source })?;
     *locked(&server.training) = Some(training);
@@ -267,27 +255,22 @@ fn start_training(
 
 /// The cores as the training thread reaches them, as long as the server is there.
 fn trainer_cores(server: &Arc<Server>) -> trainer::Cores {
-    let [one, two, three, four] = std::array::from_fn(|_| Arc::downgrade(server));
+    let [one, two, three] = std::array::from_fn(|_| Arc::downgrade(server));
     let mut tuning = prediction::Tuning::new(&server.config);
     trainer::Cores {
-        publish: Box::new(move |weights| {
-            if let Some(server) = one.upgrade() {
-                server.broadcast(|| Command::Weights(Arc::clone(&weights)));
-            }
-        }),
         learned: Box::new(move || {
-            let Some(server) = two.upgrade() else { return Vec::new() };
+            let Some(server) = one.upgrade() else { return Vec::new() };
             // One at a time: copying them holds up a core.
             let of = |model| server.ask_all(|reply| Command::Learned(model, reply));
             (0..Ranker::MODELS).flat_map(of).flatten().collect()
         }),
         remember: Box::new(move |saved| {
-            if let Some(server) = three.upgrade() {
+            if let Some(server) = two.upgrade() {
                 server.broadcast(|| Command::Remember(Arc::clone(&saved)));
             }
         }),
         tune: Box::new(move || {
-            if let Some(server) = four.upgrade() {
+            if let Some(server) = three.upgrade() {
                 tuning.turn(&server);
             }
         }),

@@ -423,7 +423,6 @@ impl CoreLoop {
                 self.table.set_stage_budget(bytes, &mut self.plant);
                 self.observer.set_stage_budget(bytes);
             }
-            Command::Weights(weights) => self.observer.install(&weights),
             Command::Remember(saved) => self.observer.remember(saved),
             // Whoever asked may have given up.
             Command::Learned(model, reply) => {
@@ -491,7 +490,6 @@ impl CoreLoop {
             fragments: self.table.slices().map(|slice| slice.index.len() as u64).sum(),
             volumes: self.composer.volumes().list().iter().map(usage).collect(),
             connections: self.nbd.iter().map(|(_, connection)| connection.volume()).collect(),
-            model_version: self.observer.model_version(),
             prediction: self.observer.predictor().map(|known| known.report()),
             meter: Meter::of_this_thread(),
             cpu: self.cpu,

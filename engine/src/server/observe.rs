@@ -1,15 +1,13 @@
 //! The I/O interceptor of a core: every client request is seen here once.
 //!
-//! It feeds the trainer, the recorder and the client's prefetcher, and turns
+//! It feeds the recorder, and the predictor or the client's prefetcher, and turns
 //! predictions into messages to the owners of the predicted fragments. It is
 //! bounded in every direction: what does not fit is dropped, never waited for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_queue::ArrayQueue;
 use predictor::Access;
-use predictor::lstm::Weights;
 use predictor::online::{Answer, Predictor};
 use predictor::prefetch::{Outcome, Predictions, PrefetchKind, Prefetcher, Settings};
 use predictor::rank::Saved;
@@ -31,9 +29,6 @@ const MAX_OUTSTANDING: u32 = 64;
 const MAX_TIER: usize = 1 << 13;
 /// Clients whose patterns are followed at once on one core.
 const MAX_CLIENTS: usize = 256;
-
-/// What the trainer learns from: who, and what.
-pub type Lesson = (ClientId, Access);
 
 /// Outcomes of stages over all cores, for the guards of all prefetchers.
 #[derive(Debug, Default)]
@@ -67,7 +62,6 @@ fn tier_fragments(stage_bytes: u64) -> usize {
 pub struct Observer {
     kind: PrefetchKind,
     settings: Settings,
-    weights: Option<Arc<Weights>>,
     clients: FxHashMap<ClientId, Prefetcher>,
     /// The learned one, of all clients.
     predictor: Option<Box<Predictor>>,
@@ -75,7 +69,6 @@ pub struct Observer {
     saved: Option<Arc<Saved>>,
     /// Fragments of the default size that stages hold, by this core's share.
     tier_fragments: usize,
-    lessons: Arc<ArrayQueue<Lesson>>,
     /// Where a recording copies requests to.
     pub tap: Option<Arc<TraceTap>>,
     verdicts: Arc<Verdicts>,
@@ -93,18 +86,15 @@ impl Observer {
         kind: PrefetchKind,
         settings: Settings,
         stage_bytes: u64,
-        lessons: Arc<ArrayQueue<Lesson>>,
         verdicts: Arc<Verdicts>,
     ) -> Self {
         let mut this = Self {
             kind,
             settings,
-            weights: None,
             clients: FxHashMap::with_capacity_and_hasher(MAX_CLIENTS, FxBuildHasher),
             predictor: None,
             saved: None,
             tier_fragments: tier_fragments(stage_bytes),
-            lessons,
             tap: None,
             verdicts,
             given: Counters::default(),
@@ -165,19 +155,6 @@ impl Observer {
         self.predictor.as_deref_mut()
     }
 
-    /// Takes new weights.
-    pub fn install(&mut self, weights: &Arc<Weights>) {
-        self.weights = Some(Arc::clone(weights));
-        for prefetcher in self.clients.values_mut() {
-            prefetcher.install(Arc::clone(weights));
-        }
-    }
-
-    /// Serial number of the weights in use, 0 without any.
-    pub fn model_version(&self) -> u64 {
-        self.weights.as_ref().map_or(0, |weights| weights.serial())
-    }
-
     /// True if another prediction may be sent to another core.
     pub fn may_send(&self) -> bool {
         self.outstanding < MAX_OUTSTANDING
@@ -213,10 +190,6 @@ impl Observer {
         let access = Access::new(now.get().max(1), of, write, offset, request.length, shift);
         if self.predictor.is_some() {
             return self.look_ahead(request.client, &access, volumes, forecast);
-        }
-        if self.kind == PrefetchKind::Lstm {
-            // A full queue means that the trainer is behind: it learns from a sample.
-            let _ = self.lessons.push((request.client, access));
         }
         if !self.knows(request.client, shift) {
             return Foresight::default();
@@ -288,10 +261,7 @@ impl Observer {
             return false;
         }
         let settings = Settings { fragment_shift: shift, ..self.settings };
-        let Ok(mut prefetcher) = Prefetcher::new(self.kind, settings) else { return false };
-        if let Some(weights) = &self.weights {
-            prefetcher.install(Arc::clone(weights));
-        }
+        let Ok(prefetcher) = Prefetcher::new(self.kind, settings) else { return false };
         self.clients.insert(client, prefetcher);
         true
     }

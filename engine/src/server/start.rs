@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use crossbeam_queue::ArrayQueue;
+use predictor::rank::Saved;
 
 use super::ServeError;
 use super::command::CoreMessage;
 use super::core_loop::{CoreLoop, Shared};
-use super::observe::{Lesson, Observer, Verdicts};
+use super::observe::{Observer, Verdicts};
 use super::open::Opened;
 use super::sink::Plant;
 use crate::admin::config::Config;
@@ -55,14 +55,6 @@ pub struct Cores {
     pub kits: Vec<Kit>,
     /// Free and taken space.
     pub space: Arc<SpaceMap>,
-}
-
-/// What an earlier run has learned.
-pub struct Known {
-    /// The LSTM's weights.
-    pub weights: Option<Arc<predictor::lstm::Weights>>,
-    /// The learned predictor's models.
-    pub models: Arc<predictor::rank::Saved>,
 }
 
 /// Everything that one core is made of, on its way to the core's thread.
@@ -129,13 +121,13 @@ fn tier_settings(config: &Config) -> TierSettings {
     }
 }
 
-/// The parts of one core for each allowed CPU, or of as many as the configuration says.
+/// The parts of one core for each allowed CPU, or of as many as the configuration says; their
+/// predictors begin with the models of an earlier run.
 pub fn assemble(
     config: &Config,
     opened: &mut Opened,
     volumes: &Volumes,
-    lessons: &Arc<ArrayQueue<Lesson>>,
-    known: &Known,
+    models: &Arc<Saved>,
 ) -> Result<Cores, ServeError> {
     let cpus = allowed_cpus();
     let count = config.cores.map_or(cpus.len(), usize::from).clamp(1, 64);
@@ -169,13 +161,9 @@ pub fn assemble(
             config.prefetch,
             predictor_settings(config),
             config.stage_budget.bytes(),
-            Arc::clone(lessons),
             Arc::clone(&verdicts),
         );
-        if let Some(weights) = &known.weights {
-            observer.install(weights);
-        }
-        observer.remember(Arc::clone(&known.models));
+        observer.remember(Arc::clone(models));
         kits.push(Kit {
             composer,
             table: Table::new(table_config(config, opened, core, cores), slices),

@@ -1,13 +1,12 @@
 //! The network as plain loops: what runs on a core.
 //!
-//! Sizes are constants and loops have no branch, so that they become vector code. Activations
-//! are those of [`crate::lstm`]: e^x with a relative error below 1e-6.
+//! Sizes are constants and loops have no branch, so that they become vector code.
 #![forbid(unsafe_code)]
 
+use super::activation::{sigmoid, tanh};
 use super::inputs::{CandidateRows, ContextRows};
 use super::layout::{CANDIDATE_GROUPS, CONTEXT_GROUPS, HALF, HIDDEN, WIDTH};
 use super::model::Model;
-use crate::lstm::{sigmoid, tanh};
 
 /// What the encoder remembers of one client.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -21,6 +21,7 @@
 //! ([`Context`], [`Candidate`]).
 #![forbid(unsafe_code)]
 
+mod activation;
 mod inference;
 mod inputs;
 mod layout;

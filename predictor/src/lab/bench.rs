@@ -9,7 +9,6 @@ use super::{LabError, Setup};
 use crate::Access;
 use crate::classic::Touch;
 use crate::ledger::{Lru, Outcome};
-use crate::lstm::Budget;
 use crate::prefetch::Predictions;
 
 /// A tier with its player, and the ghost beside it.
@@ -90,11 +89,6 @@ impl Bench {
 
     pub fn teach(&mut self) -> Result<bool, LabError> {
         self.player.teach()
-    }
-
-    /// A round of training on a slice that is over.
-    pub fn train(&mut self, slice: &[Access], budget: Budget) -> Result<Option<bool>, LabError> {
-        self.player.train(slice, budget)
     }
 
     pub fn verdict(self, has_clock: bool) -> Verdict {

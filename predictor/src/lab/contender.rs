@@ -17,8 +17,6 @@ pub enum Contender {
     Classic(Kind),
     /// The readahead of a core.
     CoreReadahead,
-    /// The LSTM over deltas alone.
-    Lstm,
     /// The learned ranker.
     Learned,
     /// The same without one of its parts.
@@ -33,7 +31,7 @@ impl Contender {
     /// All but what is left of the learned ranker without its parts, in the order of reports.
     pub fn usual() -> impl Iterator<Item = Contender> {
         let classic = Kind::ALL.into_iter().map(Self::Classic);
-        let learned = [Self::CoreReadahead, Self::Lstm, Self::Learned];
+        let learned = [Self::CoreReadahead, Self::Learned];
         let oracles = [Self::OracleCandidates, Self::Oracle];
         [Self::None].into_iter().chain(classic).chain(learned).chain(oracles)
     }
@@ -70,7 +68,6 @@ impl fmt::Display for Contender {
             Self::None => f.pad("none"),
             Self::Classic(kind) => kind.fmt(f),
             Self::CoreReadahead => f.pad("readahead-core"),
-            Self::Lstm => f.pad("lstm"),
             Self::Learned => f.pad("learned"),
             Self::Without(Part::Tower) => f.pad("no-lstm"),
             Self::Without(Part::Memory) => f.pad("no-memory"),

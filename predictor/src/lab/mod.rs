@@ -32,7 +32,6 @@ use std::time::Duration;
 
 use crate::Access;
 use crate::deep;
-use crate::lstm::{Budget, TrainError};
 use crate::prefetch::{Settings, SettingsError};
 use crate::random::Random;
 use bench::Bench;
@@ -41,6 +40,9 @@ pub use contender::{Contender, UnknownContender};
 use curve::Curve;
 pub use disk::Model;
 pub use verdict::{Cost, Device, Point, Run, Verdict};
+
+/// Accesses between two reports of how far a run is.
+const SLICE: usize = 4096;
 
 /// Conditions of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,11 +63,6 @@ pub struct Setup {
     pub late_ns: u64,
     /// The cold device.
     pub model: Model,
-    /// Accesses between two rounds of training of the LSTM over deltas; the ranker's tower
-    /// trains whenever it has enough to learn from.
-    pub slice: usize,
-    /// Work of one round.
-    pub budget: Budget,
     /// Seed of the model.
     pub seed: u64,
 }
@@ -73,7 +70,7 @@ pub struct Setup {
 impl Setup {
     /// The usual conditions: writes trigger, for they wait for a fetch as reads do here; as
     /// many proposals for each request as the contender is made for, or the depth if that is
-    /// more; a quarter of extra traffic; late below 6 ms; a round of training each 4096 accesses.
+    /// more; a quarter of extra traffic; late below 6 ms.
     pub fn new(contender: Contender, settings: Settings, tier_fragments: usize) -> Self {
         Self {
             contender,
@@ -84,8 +81,6 @@ impl Setup {
             writes_trigger: true,
             late_ns: 6_000_000,
             model: Model::HDD,
-            slice: 4096,
-            budget: Budget::default(),
             seed: 1,
         }
     }
@@ -97,9 +92,6 @@ pub enum LabError {
     /// A setting is out of its range.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// Training failed.
-    #[error(transparent)]
-    Train(#[from] TrainError),
     /// Training of the ranker's tower failed.
     #[error(transparent)]
     Tower(#[from] deep::TrainError),
@@ -125,14 +117,14 @@ pub fn shuffled(accesses: &[Access], seed: u64) -> Vec<Access> {
 }
 
 /// Replays the accesses of one client under the given conditions; `clock` says what the
-/// process or thread has taken so far, and `observe` is told how many accesses were done each
-/// time that a slice is over.
+/// process or thread has taken so far, and `observe` is told now and then how many accesses
+/// were done since.
 ///
 /// # Errors
 /// If a setting is out of range or training fails.
 ///
 /// # Panics
-/// If the tier or the slice is empty.
+/// If the tier is empty.
 pub fn run(
     accesses: &[Access],
     setup: &Setup,
@@ -145,7 +137,7 @@ pub fn run(
     let (mut rounds, mut installed) = (0, 0);
     let mut training = Duration::ZERO;
     let started = clock();
-    for slice in accesses.chunks(setup.slice) {
+    for slice in accesses.chunks(SLICE) {
         for access in slice {
             let (misses, ghost_misses) = bench.misses();
             curve.sample(access, misses, ghost_misses);
@@ -157,12 +149,6 @@ pub fn run(
                 training += clock().saturating_sub(before);
             }
         }
-        let before = clock();
-        if let Some(won) = bench.train(slice, setup.budget)? {
-            rounds += 1;
-            installed += u32::from(won);
-        }
-        training += clock().saturating_sub(before);
         observe(slice.len());
     }
     let run = clock().saturating_sub(started).saturating_sub(training);

@@ -10,15 +10,12 @@ use crate::Access;
 use crate::classic::{self, Rule, Touch};
 use crate::deep;
 use crate::ledger::Outcome;
-use crate::lstm::{self, Trainer};
-use crate::prefetch::{Prediction, Predictions, PrefetchKind, Prefetcher, Settings};
+use crate::prefetch::{Prediction, Predictions, PrefetchKind, Prefetcher};
 use crate::rank::{Budget, Crossing, Part, Ranker};
 
 /// The ranker judges its proposals by whether they come within a quarter of the crossings
 /// that it takes to fill the tier; the oracles look no further ahead.
 const RESIDENCY_SHARE: usize = 4;
-/// Probability of its next step that the LSTM alone stages from.
-const SURE: f32 = 0.3;
 /// A trace is of one client.
 const CLIENT: u64 = 0;
 /// Crossings that the oracle looks ahead at most: more than pass while a fragment is fetched.
@@ -28,8 +25,8 @@ const FORESIGHT: usize = 256;
 pub(super) enum Player {
     None,
     Classic(Box<dyn Rule>),
-    /// One of a core, with what trains it.
-    Core(Box<(Prefetcher, Option<Trainer>)>),
+    /// One of a core.
+    Core(Box<Prefetcher>),
     /// With what trains its tower.
     Learned(Box<(Ranker, Budget, Option<deep::Trainer>)>),
     /// Chooses what comes within so many crossings among the candidates.
@@ -51,15 +48,8 @@ impl Player {
             Contender::None => Player::None,
             Contender::Classic(kind) => Player::Classic(classic::build(kind, &settings)),
             Contender::CoreReadahead => {
-                Player::Core(Box::new((Prefetcher::new(PrefetchKind::Readahead, settings)?, None)))
+                Player::Core(Box::new(Prefetcher::new(PrefetchKind::Readahead, settings)?))
             }
-            Contender::Lstm => Player::Core(Box::new((
-                Prefetcher::new(
-                    PrefetchKind::Lstm,
-                    Settings { stage_threshold: SURE, ..settings },
-                )?,
-                Some(Trainer::new(settings, setup.seed)?),
-            ))),
             Contender::Without(Part::Tower) => {
                 Player::Learned(Box::new((ranker(), budget(), None)))
             }
@@ -94,9 +84,9 @@ impl Player {
         match self {
             Player::None => {}
             Player::Classic(rule) => rule.touch(touch, out),
-            Player::Core(player) => {
+            Player::Core(prefetcher) => {
                 if touch.last {
-                    player.0.observe(&Access { write: touch.write, ..*access }, out);
+                    prefetcher.observe(&Access { write: touch.write, ..*access }, out);
                 }
             }
             Player::Learned(player) => {
@@ -155,7 +145,7 @@ impl Player {
     /// What became of a stage.
     pub fn outcome(&mut self, (volume, fragment): Key, outcome: Outcome) {
         match self {
-            Player::Core(player) => player.0.feedback(outcome),
+            Player::Core(prefetcher) => prefetcher.feedback(outcome),
             Player::Classic(rule) => match outcome {
                 Outcome::Hit => rule.used(volume, fragment, false),
                 Outcome::Late => rule.used(volume, fragment, true),
@@ -186,24 +176,6 @@ impl Player {
             ranker.install(Arc::clone(trainer.model()), trainer.is_trained());
         }
         Ok(won)
-    }
-
-    /// A round of training on a slice that is over; whether its model won, `None` without
-    /// a round.
-    pub fn train(
-        &mut self,
-        slice: &[Access],
-        budget: lstm::Budget,
-    ) -> Result<Option<bool>, LabError> {
-        let Player::Core(player) = self else { return Ok(None) };
-        let (prefetcher, Some(trainer)) = &mut **player else { return Ok(None) };
-        trainer.push(slice);
-        let report = trainer.train(budget)?;
-        let won = report.weights.is_some();
-        if let Some(weights) = report.weights {
-            prefetcher.install(weights);
-        }
-        Ok((report.steps > 0).then_some(won))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The prefetchers that run on a core: none, readahead, LSTM.
+//! The simple prefetchers of a core: none and readahead. The learned one is [`crate::online`].
 //!
 //! One [`Prefetcher`] per client and core. Each request of the client goes
 //! through [`Prefetcher::observe`], which fills [`Predictions`] at fragment
@@ -12,18 +12,13 @@
 #![forbid(unsafe_code)]
 
 mod guard;
-mod neural;
 mod predictions;
 mod readahead;
 mod settings;
 
-use std::sync::Arc;
-
 use crate::Access;
 pub use crate::ledger::Outcome;
-use crate::lstm::Weights;
 use guard::Guard;
-use neural::Neural;
 pub use predictions::{Prediction, Predictions};
 use readahead::Readahead;
 pub use settings::{PrefetchKind, Settings, SettingsError};
@@ -31,7 +26,6 @@ pub use settings::{PrefetchKind, Settings, SettingsError};
 enum Inner {
     None,
     Readahead(Box<Readahead>),
-    Lstm(Box<Neural>),
 }
 
 /// One client's prefetcher on one core.
@@ -54,7 +48,6 @@ impl Prefetcher {
             PrefetchKind::None => Inner::None,
             PrefetchKind::Learned => panic!("the learned one is of all clients of a core"),
             PrefetchKind::Readahead => Inner::Readahead(Box::new(Readahead::new(settings))),
-            PrefetchKind::Lstm => Inner::Lstm(Box::new(Neural::new(settings))),
         };
         Ok(Self { inner, guard: Guard::new() })
     }
@@ -64,7 +57,6 @@ impl Prefetcher {
         match self.inner {
             Inner::None => PrefetchKind::None,
             Inner::Readahead(_) => PrefetchKind::Readahead,
-            Inner::Lstm(_) => PrefetchKind::Lstm,
         }
     }
 
@@ -77,16 +69,8 @@ impl Prefetcher {
         match &mut self.inner {
             Inner::None => return,
             Inner::Readahead(readahead) => readahead.observe(access, out),
-            Inner::Lstm(neural) => neural.observe(access, out),
         }
         self.guard.filter(out);
-    }
-
-    /// Takes new weights; the kinds without a model ignore them.
-    pub fn install(&mut self, weights: Arc<Weights>) {
-        if let Inner::Lstm(neural) = &mut self.inner {
-            neural.install(weights);
-        }
     }
 
     /// What became of one staged proposal.

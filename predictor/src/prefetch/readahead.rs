@@ -21,38 +21,21 @@ struct Window {
     size: usize,
 }
 
-/// Readahead windows of one client's streams; without its own stream table, so
-/// that another prefetcher can use it as its fallback.
-#[derive(Clone, Debug)]
-pub(super) struct Windows {
-    settings: Settings,
-    windows: [Window; STREAMS],
-    /// Steps of +1 count as confirmed at once.
-    eager: bool,
-}
-
-impl Windows {
-    /// With `eager`, one step of +1 is enough; else it takes two equal steps.
-    pub fn new(settings: Settings, eager: bool) -> Self {
-        Self { settings, windows: [Window::default(); STREAMS], eager }
-    }
-
-    /// Follows one crossing; proposes if it is the last of a read.
-    pub fn cross(&mut self, crossing: &Crossing, out: &mut Predictions) {
-        let window = &mut self.windows[crossing.slot];
-        let sequential = self.eager && crossing.delta == 1;
-        if crossing.fresh || !(sequential || crossing.run >= 2) {
-            *window = Window::default();
+impl Window {
+    /// Follows one crossing of its stream; proposes if it is the last of a read.
+    fn cross(&mut self, crossing: &Crossing, settings: &Settings, out: &mut Predictions) {
+        if crossing.fresh || !(crossing.delta == 1 || crossing.run >= 2) {
+            *self = Window::default();
             return;
         }
-        window.ahead = window.ahead.saturating_sub(1);
-        let limit = self.settings.lookahead(crossing.interval_ns);
-        let at_marker = window.ahead <= window.size / 2;
+        self.ahead = self.ahead.saturating_sub(1);
+        let limit = settings.lookahead(crossing.interval_ns);
+        let at_marker = self.ahead <= self.size / 2;
         if crossing.write || !crossing.last || !at_marker {
             return;
         }
-        window.size = (window.size * 2).clamp(1, limit);
-        for step in window.ahead + 1..=window.size {
+        self.size = (self.size * 2).clamp(1, limit);
+        for step in self.ahead + 1..=self.size {
             let distance = i64::try_from(step).ok().and_then(|s| crossing.delta.checked_mul(s));
             let Some(fragment) = distance.and_then(|d| crossing.fragment.checked_add_signed(d))
             else {
@@ -60,25 +43,26 @@ impl Windows {
             };
             out.push(Prediction { volume: crossing.volume, fragment, score: SCORE });
         }
-        window.ahead = window.ahead.max(window.size);
+        self.ahead = self.ahead.max(self.size);
     }
 }
 
 /// The classic prefetcher of one client.
 #[derive(Clone, Debug)]
 pub(super) struct Readahead {
+    settings: Settings,
     streams: Streams,
-    windows: Windows,
+    windows: [Window; STREAMS],
 }
 
 impl Readahead {
     pub fn new(settings: Settings) -> Self {
-        Self { streams: Streams::new(), windows: Windows::new(settings, true) }
+        Self { settings, streams: Streams::new(), windows: [Window::default(); STREAMS] }
     }
 
     pub fn observe(&mut self, access: &Access, out: &mut Predictions) {
-        let windows = &mut self.windows;
-        self.streams.observe(access, |crossing| windows.cross(crossing, out));
+        let Self { settings, streams, windows } = self;
+        streams.observe(access, |crossing| windows[crossing.slot].cross(crossing, settings, out));
     }
 }
 

@@ -16,8 +16,6 @@ pub enum PrefetchKind {
     None,
     /// The classic one: sequential and strided streams, a doubling window.
     Readahead,
-    /// The LSTM over the deltas of each stream.
-    Lstm,
     /// The learned ranker: [`crate::online`].
     #[default]
     Learned,
@@ -25,13 +23,12 @@ pub enum PrefetchKind {
 
 impl PrefetchKind {
     /// All kinds, in the order of reports.
-    pub const ALL: [PrefetchKind; 4] = [Self::None, Self::Readahead, Self::Lstm, Self::Learned];
+    pub const ALL: [PrefetchKind; 3] = [Self::None, Self::Readahead, Self::Learned];
 
     const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Readahead => "readahead",
-            Self::Lstm => "lstm",
             Self::Learned => "learned",
         }
     }
@@ -55,7 +52,7 @@ impl FromStr for PrefetchKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// No such kind.
-    #[error("unknown prefetcher; choose learned, lstm, readahead or none")]
+    #[error("unknown prefetcher; choose learned, readahead or none")]
     Kind,
     /// `sequence_length` out of range.
     #[error("sequence_length must be 2 to {}", Settings::MAX_SEQUENCE)]
@@ -78,10 +75,10 @@ pub enum SettingsError {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Crossings of a stream that the network learns from at once, and that are
-    /// replayed into new weights.
+    /// Crossings of a client that a network is trained on in a row. Nothing reads it yet:
+    /// [`crate::deep`] has a length of its own.
     pub sequence_length: usize,
-    /// Fragments staged ahead of a stream, at most.
+    /// Fragments staged ahead of a stream, or for one request, at most.
     pub prefetch_depth: usize,
     /// Least probability at which a fragment is staged.
     pub stage_threshold: f32,
@@ -157,7 +154,7 @@ mod tests {
         for kind in PrefetchKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }
-        assert_eq!("LSTM".parse::<PrefetchKind>(), Err(SettingsError::Kind));
+        assert_eq!("Learned".parse::<PrefetchKind>(), Err(SettingsError::Kind));
     }
 
     #[test]

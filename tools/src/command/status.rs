@@ -53,7 +53,6 @@ fn cores(cores: &[CoreReport]) -> Table {
         ("slices", Align::Right),
         ("fragments", Align::Right),
         ("clients", Align::Right),
-        ("model version", Align::Right),
     ]);
     for (number, core) in cores.iter().enumerate() {
         table.row([
@@ -62,7 +61,6 @@ fn cores(cores: &[CoreReport]) -> Table {
             core.slices.to_string(),
             core.fragments.to_string(),
             core.connections.to_string(),
-            core.model_version.to_string(),
         ]);
     }
     table
@@ -104,5 +102,4 @@ fn pairs(report: &Report) -> Pairs {
         .with("cold reads", stats.cold_reads)
         .with("stalls on the cold tier", stats.cold_stalls)
         .with("fragments spilled", stats.spilled_fragments)
-        .with("model swaps", stats.model_swaps)
 }

@@ -214,13 +214,13 @@ mod tests {
         assert_eq!((server.hits, server.misses, server.cold_stalls), (3, 1, 2));
         let mut outcome = Outcome::new(true);
         outcome.read_micros.saturating_record(100);
-        let report = ReplayReport::new(PrefetchKind::Lstm, &outcome, server);
+        let report = ReplayReport::new(PrefetchKind::Learned, &outcome, server);
         assert_eq!(report.hit_ratio, Some(0.75));
         let text = report.table();
         assert!(text.contains("75.0 %") && text.contains("lateness"), "{text}");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["read"]["p99_us"], 100);
         assert_eq!(json["server"]["cold_stalls"], 2);
-        assert!(comparison(&[report]).to_string().contains("lstm"));
+        assert!(comparison(&[report]).to_string().contains("learned"));
     }
 }

@@ -59,7 +59,7 @@ pub struct Config {
     /// Bytes that stages may hold on each core, within `memory_per_core`.
     #[serde(default = "default_stage_budget")]
     pub stage_budget: ByteSize,
-    /// Fragment accesses that the model looks back on.
+    /// Crossings of a client that a network is trained on in a row; nothing reads it yet.
     #[serde(default = "default_sequence_length")]
     pub sequence_length: u32,
     /// Size of fragments allocated from now on: a power of two, 64 KiB to 16 MiB.

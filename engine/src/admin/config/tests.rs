@@ -85,7 +85,10 @@ fn errors_name_file_line_and_key() {
         ),
         (format!("forecaster = \"sarima\"\n{POOL}"), ":1: `forecaster`: unknown variant"),
         (format!("nbd = [\"udp:1\"]\n{POOL}"), ":1: `nbd`: expected unix:"),
-        (format!("prefetch = \"oracle\"\n{POOL}"), ":1: `prefetch`: unknown variant"),
+        (
+            format!("prefetch = \"lstm\"\n{POOL}"),
+            ":1: `prefetch`: unknown variant `lstm`, expected one of `none`, `readahead`, `learned`",
+        ),
         ("cores = 1\n".to_owned(), "missing field `pool`"),
         ("cores = \n".to_owned(), ":1: `cores`"),
         ("[pool]\ndevices = []\n".to_owned(), ":1: `pool`: a pool needs a device"),
