@@ -46,7 +46,7 @@ fn no_request_stages_more_than_the_depth() {
         let mut most = 0;
         for access in walk(3000, MILLISECOND) {
             let mut staged = 0;
-            predictor.touch(1, &access, access.fragment, |_, _| staged += 1);
+            predictor.touch(1, &access, access.fragment, || 0, |_, _| staged += 1);
             predictor.met(0, access.fragments(), Met::Fetched, true);
             most = most.max(staged);
         }

@@ -63,6 +63,7 @@ fn a_pattern_is_staged_explained_and_outlives_the_server() {
     let used = status["proposers"].as_array().unwrap().iter();
     let used: u64 = used.map(|proposer| count(proposer, "used")).sum();
     assert!(used > reads / 2, "{status}");
+    assert!(count(&status, "towers_won") > 0, "the tower learns beside it: {status}");
 
     let reasons = rig.json(&["predictor", "explain", "vm1", "--last", "5"]);
     assert_eq!(reasons.as_array().unwrap().len(), 5);
@@ -81,9 +82,13 @@ fn a_pattern_is_staged_explained_and_outlives_the_server() {
     assert_eq!(count(&status, "client_models"), 1, "the client has its model at once: {status}");
     rig.stop_and_check();
 
-    fs::write(rig.data().join("predictor.safetensors"), b"nonsense").unwrap();
+    for name in ["predictor.safetensors", "tower.safetensors"] {
+        fs::write(rig.data().join(name), b"nonsense").unwrap();
+    }
     rig.start(&["--cores", "1"]);
+    rig.json(&["predictor", "status"]);
     assert!(rig.log().contains("predictor.safetensors: not usable, learning anew"));
+    assert!(rig.log().contains("tower.safetensors: not usable, learning anew"));
     rig.stop_and_check();
 }
 

@@ -40,6 +40,10 @@ pub struct PredictorReport {
     pub misses: u64,
     /// Times that a client came to another fragment.
     pub crossings: u64,
+    /// Of these, at how many nothing was predicted, for prediction had its share of the core.
+    pub unranked: u64,
+    /// Of these, how many were not even followed.
+    pub unseen: u64,
     /// Predictions that there was nothing to stage for.
     pub needless: u64,
     /// Predictions that there was no room for.
@@ -56,6 +60,10 @@ pub struct PredictorReport {
     pub client_models: u64,
     /// Models of all cores that won against one core's.
     pub models_won: u64,
+    /// Models of the tower that won against the one before.
+    pub towers_won: u64,
+    /// Crossings that its training had no room for.
+    pub untaught: u64,
     /// What the server has changed by itself, newest first.
     pub changes: Vec<ChangeReport>,
     /// Who proposes, and with what success.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
 
-use predictor::Access;
 use predictor::online::{Reason, Tally};
 use predictor::prefetch::{PrefetchKind, Settings};
 use predictor::rank::{Model, Owner, Saved};
+use predictor::{Access, deep};
 
 use crate::core::meter::Meter;
 use crate::request::Failure;
@@ -66,6 +66,8 @@ pub enum Command {
     Prefetch(PrefetchKind, Settings),
     /// Bytes that stages may take on this core.
     StageBudget(u64),
+    /// A model for the ranker's tower, and whether it is trained.
+    Tower(Arc<deep::Model>, bool),
     /// Models of an earlier run, or of all cores.
     Remember(Arc<Saved>),
     /// What a model of this core has learned, by its number.

@@ -22,6 +22,7 @@ use super::open;
 use super::prediction;
 use super::recorder::Recorder;
 use super::start::{self, CoreEnd, Kit, predictor_settings};
+use super::tower::{self, Settled, Tower};
 use super::trainer::{self, Training};
 use crate::admin::config::Config;
 use crate::admin::listener::NbdListener;
@@ -209,7 +210,8 @@ pub(super) fn launch<T>(
     let system = |what| move |source| ServeError::System { what, source };
     let volumes = opened.catalog.serving();
     let models = Arc::new(trainer::saved_models(data_dir));
-    let cores = start::assemble(&config, &mut opened, &volumes, &models)?;
+    let settled = tower::queue();
+    let cores = start::assemble(&config, &mut opened, &volumes, &models, &settled)?;
     let running = run(cores.kits)?;
     let (stop, stopped) = UnixStream::pair().map_err(system("making a socket pair"))?;
     let state = State {
@@ -238,15 +240,27 @@ pub(super) fn launch<T>(
         fabric: OnceLock::new(),
         config,
     });
-    start_training(&server, models)?;
+    start_training(&server, models, settled)?;
     start_heat(&server)?;
     admin::finish_drops(&server);
     Ok(Launched { server, cores: running, stopped, lock: opened.lock })
 }
 
-fn start_training(server: &Arc<Server>, models: Arc<Saved>) -> Result<(), ServeError> {
+fn start_training(
+    server: &Arc<Server>,
+    models: Arc<Saved>,
+    settled: Settled,
+) -> Result<(), ServeError> {
     let share = server.config.train_cpu * (1.0 - heat::SHARE_OF_TRAINING);
-    let training = Training::start(&server.data_dir, share, models, trainer_cores(server));
+    let dir = &server.data_dir;
+    let tower = match Tower::new(dir, settled) {
+        Ok(tower) => tower,
+        Err(error) => {
+            tracing::error!(%error, "there is no training");
+            return Ok(());
+        }
+    };
+    let training = Training::start(dir, share, models, tower, trainer_cores(server));
     let what = "starting the training thread";
     let training = training.map_err(|source| ServeError::System { what, source })?;
     *locked(&server.training) = Some(training);
@@ -255,7 +269,7 @@ fn start_training(server: &Arc<Server>, models: Arc<Saved>) -> Result<(), ServeE
 
 /// The cores as the training thread reaches them, as long as the server is there.
 fn trainer_cores(server: &Arc<Server>) -> trainer::Cores {
-    let [one, two, three] = std::array::from_fn(|_| Arc::downgrade(server));
+    let [one, two, three, four] = std::array::from_fn(|_| Arc::downgrade(server));
     let mut tuning = prediction::Tuning::new(&server.config);
     trainer::Cores {
         learned: Box::new(move || {
@@ -269,8 +283,13 @@ fn trainer_cores(server: &Arc<Server>) -> trainer::Cores {
                 server.broadcast(|| Command::Remember(Arc::clone(&saved)));
             }
         }),
-        tune: Box::new(move || {
+        install: Box::new(move |model, trained| {
             if let Some(server) = three.upgrade() {
+                server.broadcast(|| Command::Tower(Arc::clone(&model), trained));
+            }
+        }),
+        tune: Box::new(move || {
+            if let Some(server) = four.upgrade() {
                 tuning.turn(&server);
             }
         }),
@@ -350,7 +369,9 @@ pub(super) fn stop_cores(
     threads: Vec<CoreThread<CoreEnd>>,
 ) -> Result<(), ServeError> {
     tracing::info!("stopping");
-    if let Some(training) = locked(&server.training).take() {
+    // Unlocked before it ends: its thread asks for it, too.
+    let training = locked(&server.training).take();
+    if let Some(training) = training {
         training.stop();
     }
     if let Some(heat) = locked(&server.heat).take() {

@@ -423,6 +423,7 @@ impl CoreLoop {
                 self.table.set_stage_budget(bytes, &mut self.plant);
                 self.observer.set_stage_budget(bytes);
             }
+            Command::Tower(model, trained) => self.observer.install(model, trained),
             Command::Remember(saved) => self.observer.remember(saved),
             // Whoever asked may have given up.
             Command::Learned(model, reply) => {

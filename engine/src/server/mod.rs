@@ -23,7 +23,8 @@ pub mod prediction;
 pub mod recorder;
 pub mod sink;
 pub mod start;
-pub mod trainer;
+pub mod tower;
+mod trainer;
 pub mod upgrade;
 mod watches;
 

@@ -7,14 +7,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use predictor::Access;
 use predictor::online::{Answer, Predictor};
 use predictor::prefetch::{Outcome, Predictions, PrefetchKind, Prefetcher, Settings};
 use predictor::rank::Saved;
 use predictor::trace::{Op as TraceOp, Record};
+use predictor::{Access, deep};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::recorder::TraceTap;
+use super::tower::Settled;
+use crate::core::clock;
 use crate::request::{Op, Request};
 use crate::stage::load::Staging;
 use crate::table::Counters;
@@ -60,6 +62,8 @@ fn tier_fragments(stage_bytes: u64) -> usize {
 
 /// The interceptor of one core.
 pub struct Observer {
+    /// The pool has a cold device: else there is nothing to stage.
+    cold: bool,
     kind: PrefetchKind,
     settings: Settings,
     clients: FxHashMap<ClientId, Prefetcher>,
@@ -67,6 +71,10 @@ pub struct Observer {
     predictor: Option<Box<Predictor>>,
     /// What new predictors begin with.
     saved: Option<Arc<Saved>>,
+    /// What their towers run, and whether it is trained.
+    tower: Option<(Arc<deep::Model>, bool)>,
+    /// Where crossings go that a tower can learn from.
+    settled: Settled,
     /// Fragments of the default size that stages hold, by this core's share.
     tier_fragments: usize,
     /// Where a recording copies requests to.
@@ -83,17 +91,22 @@ pub struct Observer {
 impl Observer {
     /// An interceptor that has seen nothing.
     pub fn new(
+        cold: bool,
         kind: PrefetchKind,
         settings: Settings,
         stage_bytes: u64,
+        settled: Settled,
         verdicts: Arc<Verdicts>,
     ) -> Self {
         let mut this = Self {
+            cold,
             kind,
             settings,
             clients: FxHashMap::with_capacity_and_hasher(MAX_CLIENTS, FxBuildHasher),
             predictor: None,
             saved: None,
+            tower: None,
+            settled,
             tier_fragments: tier_fragments(stage_bytes),
             tap: None,
             verdicts,
@@ -112,7 +125,7 @@ impl Observer {
         self.kind = kind;
         self.settings = settings;
         self.clients.clear();
-        if kind != PrefetchKind::Learned {
+        if kind != PrefetchKind::Learned || !self.cold {
             self.predictor = None;
             return;
         }
@@ -122,6 +135,9 @@ impl Observer {
             let mut checked = made.expect("settings are checked where they are set");
             if let Some(saved) = &self.saved {
                 checked.remember(Arc::clone(saved));
+            }
+            if let Some((model, trained)) = &self.tower {
+                checked.install(Arc::clone(model), *trained);
             }
             self.predictor = Some(Box::new(checked));
         }
@@ -135,6 +151,14 @@ impl Observer {
         }
     }
 
+    /// Towers run this model from now on.
+    pub fn install(&mut self, model: Arc<deep::Model>, trained: bool) {
+        if let Some(predictor) = &mut self.predictor {
+            predictor.install(Arc::clone(&model), trained);
+        }
+        self.tower = Some((model, trained));
+    }
+
     /// Takes models of an earlier run or of all cores.
     pub fn remember(&mut self, saved: Arc<Saved>) {
         if let Some(predictor) = &mut self.predictor {
@@ -146,7 +170,10 @@ impl Observer {
     /// Learns from requests that were made elsewhere or earlier.
     pub fn study(&mut self, client: ClientId, accesses: &[Access]) {
         if let Some(predictor) = &mut self.predictor {
-            accesses.iter().for_each(|access| predictor.study(client.get(), access));
+            for access in accesses {
+                predictor.study(client.get(), access);
+                predictor.settled(|crossing| self.settled.push(*crossing).is_ok());
+            }
         }
     }
 
@@ -184,7 +211,9 @@ impl Observer {
             };
             tap.push(request.volume, record);
         }
-        let Some(volume) = volumes.get(request.volume) else { return Foresight::default() };
+        let Some(volume) = volumes.get(request.volume).filter(|_| self.cold) else {
+            return Foresight::default();
+        };
         let shift = volume.fragment.log2();
         let (of, offset) = (request.volume.get(), request.offset.get());
         let access = Access::new(now.get().max(1), of, write, offset, request.length, shift);
@@ -221,9 +250,12 @@ impl Observer {
                 Some(place) => forecast(place),
                 None => beyond.push((volume, fragment)),
             };
-            if let Some(crossed) = predictor.touch(client.get(), access, fragment, stage) {
+            let clock = || clock::now().get();
+            if let Some(crossed) = predictor.touch(client.get(), access, fragment, clock, stage) {
                 let of_reads = !access.write;
                 foresight = Foresight { whole: crossed.whole && of_reads, watched: of_reads };
+                // A full queue means that the trainer is behind: it learns from a sample.
+                predictor.settled(|crossing| self.settled.push(*crossing).is_ok());
             }
         }
         // There is nothing past a volume's end.

@@ -11,6 +11,7 @@ use predictor::trace;
 use super::admin::catalog_error;
 use super::command::{Command, CoreStats};
 use super::control::Server;
+use super::trainer::Training;
 use crate::admin::config::Config;
 use crate::admin::prediction::{
     ChangeReport, PredictorReport, PredictorSettings, ReasonReport, SourceReport, StudyReport,
@@ -90,6 +91,9 @@ pub fn status(server: &Server) -> Answer {
 fn report(server: &Server, stats: &[CoreStats]) -> PredictorReport {
     let mut tally = Tally::default();
     stats.iter().filter_map(|core| core.prediction.as_ref()).for_each(|core| tally.add(core));
+    let training = server.training.lock().expect("no holder panics");
+    let towers_won = training.as_ref().map_or(0, Training::towers_won);
+    drop(training);
     let sum = |count: fn(&CoreStats) -> u64| stats.iter().map(count).sum();
     let state = server.state();
     let share = state.settings.prefetch_budget;
@@ -107,6 +111,8 @@ fn report(server: &Server, stats: &[CoreStats]) -> PredictorReport {
         wasted: sum(|core| core.counters.wasted),
         misses: sum(|core| core.counters.misses),
         crossings: tally.crossings,
+        unranked: tally.unranked,
+        unseen: tally.unseen,
         needless: tally.needless,
         refused: tally.refused,
         lost: tally.lost,
@@ -115,6 +121,8 @@ fn report(server: &Server, stats: &[CoreStats]) -> PredictorReport {
         misses_without: tally.ghost_misses,
         client_models: tally.models,
         models_won: tally.models_won,
+        towers_won,
+        untaught: tally.untaught,
         changes: state
             .changes
             .iter()

@@ -11,6 +11,7 @@ use super::core_loop::{CoreLoop, Shared};
 use super::observe::{Observer, Verdicts};
 use super::open::Opened;
 use super::sink::Plant;
+use super::tower::Settled;
 use crate::admin::config::Config;
 use crate::core::arena::{Arena, Arenas};
 use crate::core::executor::{CoreThread, allowed_cpus, spawn_core};
@@ -20,6 +21,7 @@ use crate::core::reactor;
 use crate::core::wake::WakeSet;
 use crate::core::watch::Watch;
 use crate::device::{Devices, Store};
+use crate::format::superblock::Role;
 use crate::pool::space_map::SpaceMap;
 use crate::stage::StageSettings;
 use crate::table::open::{GROUP_BUF_BYTES, open_slice};
@@ -128,6 +130,7 @@ pub fn assemble(
     opened: &mut Opened,
     volumes: &Volumes,
     models: &Arc<Saved>,
+    settled: &Settled,
 ) -> Result<Cores, ServeError> {
     let cpus = allowed_cpus();
     let count = config.cores.map_or(cpus.len(), usize::from).clamp(1, 64);
@@ -152,15 +155,18 @@ pub fn assemble(
     }
     let shared = Arc::new(Shared { drained: AtomicU32::new(0), saved: AtomicU32::new(0) });
     let verdicts = Arc::new(Verdicts::default());
+    let cold = opened.pool.devices().iter().any(|device| device.role == Role::Cold);
     let mut kits = Vec::new();
     for ((arena, mail), slices) in arenas.into_iter().zip(mail).zip(owned) {
         let core = arena.core();
         let mut composer = Composer::new(core, cores, MAX_REQUESTS);
         composer.set_volumes(volumes.clone());
         let mut observer = Observer::new(
+            cold,
             config.prefetch,
             predictor_settings(config),
             config.stage_budget.bytes(),
+            Arc::clone(settled),
             Arc::clone(&verdicts),
         );
         observer.remember(Arc::clone(models));

@@ -2,15 +2,19 @@
 //!
 //! The learned predictor's models learn on the cores; this thread gathers them now and then,
 //! makes one of a client's several and one of all for the pool, saves them with the pool, and
-//! hands them round. It has the settings follow what prediction brings, too.
+//! hands them round. It trains the tower ([`Tower`]), and has the settings follow what
+//! prediction brings, too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use predictor::deep;
 use predictor::rank::{Model, Owner, Saved};
+
+use super::tower::Tower;
 
 /// Pause without work: rare enough that an idle server stays idle.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -21,6 +25,7 @@ const GATHER_EVERY: Duration = Duration::from_secs(60);
 /// The training thread.
 pub struct Training {
     ending: Arc<AtomicBool>,
+    towers_won: Arc<AtomicU64>,
     thread: JoinHandle<()>,
 }
 
@@ -42,6 +47,8 @@ pub struct Cores {
     pub learned: Box<dyn Fn() -> Vec<(Owner, Model)> + Send>,
     /// Hands models round.
     pub remember: Box<dyn Fn(Arc<Saved>) + Send>,
+    /// Has their towers run a model, which may be trained.
+    pub install: Box<dyn Fn(Arc<deep::Model>, bool) + Send>,
     /// Looks at what prediction brings, and adjusts it.
     pub tune: Box<dyn FnMut() + Send>,
 }
@@ -58,14 +65,13 @@ impl Gathering {
         Gathering { path: data_dir.join(RANKER_NAME), saved, last: Instant::now() }
     }
 
-    /// Gathers, saves and hands round, if it is time.
-    fn turn(&mut self, cores: &Cores) {
-        if self.last.elapsed() < GATHER_EVERY {
-            return;
-        }
-        if self.gather(cores) {
+    /// Gathers, saves and hands round, if it is time; true if it was.
+    fn turn(&mut self, cores: &Cores) -> bool {
+        let due = self.last.elapsed() >= GATHER_EVERY;
+        if due && self.gather(cores) {
             (cores.remember)(Arc::clone(&self.saved));
         }
+        due
     }
 
     /// Gathers and saves; true if there was anything new.
@@ -90,22 +96,41 @@ impl Training {
         data_dir: &Path,
         train_cpu: f32,
         models: Arc<Saved>,
+        mut tower: Tower,
         mut cores: Cores,
     ) -> std::io::Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&ending);
+        let towers_won = Arc::new(AtomicU64::new(0));
+        let (stop, won) = (Arc::clone(&ending), Arc::clone(&towers_won));
         let mut gathering = Gathering::new(data_dir, models);
         let body = move || {
+            let hand_out = |tower: &Tower, cores: &Cores| {
+                let (model, trained) = tower.model();
+                (cores.install)(model, trained);
+            };
+            hand_out(&tower, &cores);
             while !stop.load(Ordering::Acquire) {
                 let begin = Instant::now();
-                gathering.turn(&cores);
+                if tower.turn() {
+                    hand_out(&tower, &cores);
+                    won.store(tower.won(), Ordering::Relaxed);
+                }
+                if gathering.turn(&cores) {
+                    tower.save();
+                }
                 (cores.tune)();
                 rest(begin.elapsed(), train_cpu, &stop);
             }
             gathering.gather(&cores);
+            tower.save();
         };
         let thread = std::thread::Builder::new().name("training".into()).spawn(body)?;
-        Ok(Self { ending, thread })
+        Ok(Self { ending, towers_won, thread })
+    }
+
+    /// Models of the tower that have won against the one before.
+    pub fn towers_won(&self) -> u64 {
+        self.towers_won.load(Ordering::Relaxed)
     }
 
     /// Ends after the round under way.

@@ -1,9 +1,13 @@
 //! The learned predictor in a simulated world: some worlds have one, for all their clients.
 //!
 //! What it asks for reaches owners as any prediction does, and what requests meet comes back
-//! to it. It decides by what has happened alone, so that a seed still says everything.
+//! to it. It decides by what has happened alone, so that a seed still says everything. Its
+//! tower is untrained and asked all the same: what it says is as good as chance, and as bad.
+
+use std::sync::Arc;
 
 use predictor::Access;
+use predictor::deep::Trainer;
 use predictor::online::Predictor;
 use predictor::prefetch::Settings;
 
@@ -17,7 +21,10 @@ use crate::volume::composer::Foresight;
 use crate::volume::placement::{core_of, slice_of};
 
 /// One world in so many has a predictor: its tables take long to make.
-const ONE_IN: u64 = 16;
+const ONE_IN: u64 = 8;
+/// At one request in so many it forgets what is near: in a short life little spills, and it
+/// would believe for ever that nothing has.
+const FORGETS: u64 = 24;
 /// Fragments of the tier that it believes in.
 const TIER: usize = 24;
 
@@ -26,7 +33,12 @@ pub(super) fn predictor_of(seed: u64, tiers: bool) -> Option<Box<Predictor>> {
     let chosen = tiers && seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & (ONE_IN - 1) == 0;
     // Eager: the lives are short.
     let settings = Settings { stage_threshold: 0.05, prefetch_budget: 1.0, ..Settings::default() };
-    chosen.then(|| Box::new(Predictor::new(settings, TIER).expect("settings within range")))
+    chosen.then(|| {
+        let mut predictor = Predictor::new(settings, TIER).expect("settings within range");
+        let trainer = Trainer::new(seed).expect("candle takes small tables");
+        predictor.install(Arc::clone(trainer.model()), true);
+        Box::new(predictor)
+    })
 }
 
 impl World {
@@ -41,11 +53,15 @@ impl World {
         let shift = self.fragment.log2();
         let (now, volume) = (self.now.get(), request.volume.get());
         let access = Access::new(now, volume, write, request.offset.get(), request.length, shift);
+        if now % FORGETS == 0 {
+            predictor.resize(TIER);
+        }
+        predictor.settled(|_| now % 2 == 0);
         let mut ahead = Vec::new();
         let mut foresight = Foresight::default();
         for fragment in access.fragments() {
             let stage = |volume, fragment: u64| ahead.push((volume, fragment));
-            if let Some(crossed) = predictor.touch(client, &access, fragment, stage) {
+            if let Some(crossed) = predictor.touch(client, &access, fragment, || now, stage) {
                 foresight = Foresight { whole: crossed.whole && !write, watched: !write };
             }
         }

@@ -239,10 +239,12 @@ impl Predictor {
         self.ranker.install(model, trained);
     }
 
-    /// Takes a crossing that the tower can learn from, oldest first; what is not taken in time
-    /// is lost.
-    pub fn settled(&mut self) -> Option<&deep::Crossing> {
-        self.ranker.settled()
+    /// Hands over the crossings that a tower can learn from, oldest first; those that are not
+    /// taken are counted.
+    pub fn settled(&mut self, mut take: impl FnMut(&deep::Crossing) -> bool) {
+        while let Some(crossing) = self.ranker.settled() {
+            self.tally.untaught += u64::from(!take(crossing));
+        }
     }
 
     /// Takes models of an earlier run or of all cores: clients that come begin with theirs,

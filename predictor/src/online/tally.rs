@@ -23,6 +23,8 @@ pub struct Tally {
     pub unranked: u64,
     /// Of these, those that were not even followed.
     pub unseen: u64,
+    /// Those that the trainer of the tower had no room for.
+    pub untaught: u64,
     /// Stages asked for that there was nothing to stage for.
     pub needless: u64,
     /// Stages asked for that there was no room for.
@@ -72,6 +74,7 @@ impl Tally {
         self.crossings += other.crossings;
         self.unranked += other.unranked;
         self.unseen += other.unseen;
+        self.untaught += other.untaught;
         self.needless += other.needless;
         self.refused += other.refused;
         self.lost += other.lost;

@@ -127,7 +127,22 @@ fn details(report: &PredictorReport) -> String {
             report.threshold, report.settings.stage_threshold, report.settings.prefetch_depth
         ),
     );
-    line("models", format!("{} clients have their own", report.client_models));
+    if report.unranked > 0 {
+        let (unranked, unseen) = (report.unranked, report.unseen);
+        let of = share(unranked, report.crossings);
+        line(
+            "unpredicted",
+            format!("{unranked} crossings ({of}) for want of time, {unseen} unseen"),
+        );
+    }
+    let models = (report.client_models, report.models_won, report.towers_won);
+    line(
+        "models",
+        format!(
+            "{} clients have their own; won: {} of the pool, {} of the tower",
+            models.0, models.1, models.2
+        ),
+    );
     for ChangeReport { age_s, change } in &report.changes {
         let (name, from, to) = (&change.setting, change.from, change.to);
         let words = format!("{name} {from:.2} -> {to:.2}, {age_s} s ago: {}", change.reason);
