@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod allowance;
+mod calm;
 mod journal;
 mod shadow;
 mod tally;
@@ -25,6 +26,7 @@ use crate::prefetch::{Settings, SettingsError};
 use crate::rank::{Asked, Budget, Model, Owner, Ranker, Saved};
 use crate::{Access, deep};
 use allowance::{Allowance, Work};
+use calm::Calm;
 use journal::Journal;
 pub use journal::Reason;
 use shadow::Shadow;
@@ -76,6 +78,7 @@ pub struct Predictor {
     budget: Budget,
     shadow: Shadow,
     allowance: Allowance,
+    calm: Calm,
     tally: Tally,
     journal: Journal,
 }
@@ -102,6 +105,7 @@ impl Predictor {
             budget: Budget::new(tier, share, settings.stage_threshold),
             shadow: Shadow::new(tier),
             allowance: Allowance::default(),
+            calm: Calm::new(),
             tally: Tally::default(),
             journal: Journal::new(),
         })
@@ -151,7 +155,8 @@ impl Predictor {
             self.tally.unseen += 1;
             return None;
         }
-        let crossed = self.cross(client, access, fragment, work == Work::Whole, stage);
+        let ranked = self.calm.crosses(access.volume) && work == Work::Whole;
+        let crossed = self.cross(client, access, fragment, ranked, stage);
         self.allowance.took(clock().saturating_sub(start));
         Some(crossed)
     }
@@ -206,6 +211,7 @@ impl Predictor {
             self.shadow.near(volume, fragment);
             return;
         }
+        self.calm.disturb(volume);
         let missed = met >= Met::Fetched;
         self.budget.demand(volume, fragment, missed, whole);
         if let Some(sources) = self.shadow.demand(volume, fragment, met < Met::Missed) {
