@@ -253,7 +253,8 @@ fn start_training(
 ) -> Result<(), ServeError> {
     let share = server.config.train_cpu * (1.0 - heat::SHARE_OF_TRAINING);
     let dir = &server.data_dir;
-    let tower = match Tower::new(dir, settled) {
+    let length = predictor_settings(&server.config).sequence_length;
+    let tower = match Tower::new(dir, length, settled) {
         Ok(tower) => tower,
         Err(error) => {
             tracing::error!(%error, "there is no training");

@@ -33,11 +33,12 @@ pub struct Tower {
 }
 
 impl Tower {
-    /// Continues from the model that an earlier run has saved, if it can be read.
+    /// Continues from the model that an earlier run has saved, if it can be read; learns from
+    /// so many crossings of a client in a row.
     ///
     /// # Errors
     /// If candle refuses.
-    pub fn new(data_dir: &Path, settled: Settled) -> Result<Tower, TrainError> {
+    pub fn new(data_dir: &Path, length: usize, settled: Settled) -> Result<Tower, TrainError> {
         let path = data_dir.join(NAME);
         let known = path.exists().then(|| Model::load(&path));
         let trainer = match known {
@@ -48,6 +49,7 @@ impl Tower {
             }
             None => Trainer::new(SEED)?,
         };
+        let trainer = trainer.with_length(length);
         Ok(Tower { trainer, settled, path, fresh: false })
     }
 
@@ -117,7 +119,7 @@ mod tests {
     #[test]
     fn what_was_learned_is_there_after_a_restart_and_damage_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let mut tower = Tower::new(dir.path(), queue()).unwrap();
+        let mut tower = Tower::new(dir.path(), 16, queue()).unwrap();
         assert!(!tower.model().1, "nothing is known yet");
         teach(&mut tower, 1);
         tower.save();
@@ -126,11 +128,11 @@ mod tests {
         let (model, trained) = tower.model();
         assert!(trained && tower.won() > 5, "{} won", tower.won());
         tower.save();
-        let again = Tower::new(dir.path(), queue()).unwrap();
+        let again = Tower::new(dir.path(), 16, queue()).unwrap();
         assert!(again.model() == (model, true) && again.won() == 0);
 
         std::fs::write(dir.path().join(NAME), b"nonsense").unwrap();
-        let anew = Tower::new(dir.path(), queue()).unwrap();
+        let anew = Tower::new(dir.path(), 16, queue()).unwrap();
         assert!(!anew.model().1);
     }
 

@@ -11,13 +11,14 @@ use crate::random::Random;
 const SLICE: u64 = 256;
 /// Steps of the optimiser in a round.
 const STEPS: usize = 6;
-/// Sequences of a step, and crossings in each.
+/// Sequences of a step.
 const SEQUENCES: usize = 8;
+/// Crossings in each, if nothing else is asked for.
 const LENGTH: usize = 32;
 /// Half of the sequences begin among so many of the newest crossings, half among all kept.
 const FRESH: u64 = 2048;
-/// Crossings before the first round.
-const LEAST: u64 = 4 * LENGTH as u64;
+/// Sequences' worth of crossings before the first round.
+const LEAST: u64 = 4;
 /// Steps after which a model is worth running.
 const TRAINED: u64 = 50;
 
@@ -35,6 +36,8 @@ pub struct TrainError(#[from] candle_core::Error);
 /// rounds. See [`crate::init`].
 pub struct Trainer {
     network: Network,
+    /// Crossings of a client that are learned from in a row.
+    length: usize,
     replay: Replay,
     random: Random,
     /// The model in use, and the steps that made it.
@@ -71,6 +74,7 @@ impl Trainer {
         let network = Network::new(&model)?;
         Ok(Trainer {
             network,
+            length: LENGTH,
             replay: Replay::new(),
             random,
             model: Arc::new(model),
@@ -81,6 +85,16 @@ impl Trainer {
             won: 0,
             dropped: 0,
         })
+    }
+
+    /// The same, learning from so many crossings of a client in a row.
+    ///
+    /// # Panics
+    /// If that is none.
+    #[must_use]
+    pub fn with_length(self, length: usize) -> Trainer {
+        assert!(length > 0, "a sequence has crossings");
+        Trainer { length, ..self }
     }
 
     /// Takes a settled crossing; those of a client come in order. True if a round is due.
@@ -118,7 +132,7 @@ impl Trainer {
         let won = self.contest();
         self.fresh = 0;
         let kept = self.replay.serials();
-        if kept.end - kept.start < LEAST {
+        if kept.end - kept.start < LEAST * self.length as u64 {
             return Ok(won);
         }
         let mut sound = true;
@@ -158,15 +172,15 @@ impl Trainer {
     /// Sequences that begin anywhere.
     fn draw(&mut self) -> Batch {
         let kept = self.replay.serials();
-        let end = kept.end - LENGTH as u64;
+        let end = kept.end - self.length as u64;
         let starts: [u64; SEQUENCES] = std::array::from_fn(|n| {
             let first = if n % 2 == 0 { kept.end.saturating_sub(FRESH) } else { 0 };
             let first = first.clamp(kept.start, end);
             first + self.random.below(end - first + 1)
         });
         let sequences =
-            starts.map(|start| self.replay.from(start, LENGTH).collect::<Vec<&Crossing>>());
-        Batch::new(&sequences, LENGTH)
+            starts.map(|start| self.replay.from(start, self.length).collect::<Vec<&Crossing>>());
+        Batch::new(&sequences, self.length)
     }
 }
 

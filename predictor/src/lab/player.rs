@@ -54,7 +54,7 @@ impl Player {
                 Player::Learned(Box::new((ranker(), budget(), None)))
             }
             Contender::Learned | Contender::Without(_) => {
-                let trainer = deep::Trainer::new(setup.seed)?;
+                let trainer = deep::Trainer::new(setup.seed)?.with_length(settings.sequence_length);
                 let mut ranker = ranker();
                 ranker.install(Arc::clone(trainer.model()), false);
                 if let Contender::Without(part) = setup.contender {
@@ -90,10 +90,10 @@ impl Player {
                 }
             }
             Player::Learned(player) => {
-                let (ranker, budget, _) = &mut **player;
+                let ranker = &mut player.0;
                 let crossing = ranker.touch(CLIENT, access, touch.fragment, resident);
                 let Some(Crossing { ranked, .. }) = crossing else { return };
-                if touch.write || ranked.is_empty() {
+                if touch.write {
                     return;
                 }
                 for ranked in ranked {
@@ -103,7 +103,6 @@ impl Player {
                         score: ranked.probability,
                     });
                 }
-                budget.crossed();
             }
             Player::Chooser(player, residency) => {
                 let (ranker, future) = &mut **player;

@@ -175,9 +175,6 @@ impl Predictor {
         let asked = Asked { ranked, again: !shadow.is_near(access.volume, fragment) };
         let crossing = ranker.cross(client, access, fragment, asked, resident);
         let crossed = Crossed { whole: crossing.again >= WHOLE };
-        if crossing.ranked.is_empty() {
-            return crossed;
-        }
         for ranked in crossing.ranked.iter().take(settings.prefetch_depth) {
             let threshold = budget.threshold();
             if !budget.admit(ranked.probability) {
@@ -188,7 +185,6 @@ impl Predictor {
             journal.push(Reason::new(client, access, fragment, ranked, threshold));
             stage(ranked.volume, ranked.fragment);
         }
-        budget.crossed();
         crossed
     }
 

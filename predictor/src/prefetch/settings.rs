@@ -75,8 +75,7 @@ pub enum SettingsError {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Crossings of a client that a network is trained on in a row. Nothing reads it yet:
-    /// [`crate::deep`] has a length of its own.
+    /// Crossings of a client in a row that the ranker's tower is trained on.
     pub sequence_length: usize,
     /// Fragments staged ahead of a stream, or for one request, at most.
     pub prefetch_depth: usize,
@@ -92,7 +91,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            sequence_length: 16,
+            sequence_length: 32,
             prefetch_depth: 4,
             stage_threshold: 0.15,
             prefetch_budget: 0.25,

@@ -2,19 +2,20 @@
 //!
 //! The extra traffic is what was fetched, on demand or ahead, beyond the misses of a ghost
 //! of the tier without staging; it includes what staging drove out. Nothing is staged while
-//! it reaches the share of the ghost's misses that is allowed. The threshold falls slowly while there is
-//! room and rises fast when there is none, so that room remains for the surest candidates.
-//! Where nothing was spent it does not rise: that there is no traffic yet makes none dear.
+//! it reaches the share of the ghost's misses that is allowed.
+//!
+//! The threshold follows from what is left of that. While much is left, all that is worth it
+//! is staged; the last part is kept for ever surer candidates, which cost little: one that
+//! comes has cost nothing. So it settles where spending is as fast as misses allow more, and
+//! does so at the pace of the traffic, in a short trace or a long one.
 #![forbid(unsafe_code)]
 
 use crate::ledger::Ghost;
 
-/// Factors of the threshold: at each crossing with room, at each without, at each refusal.
-const FALL: f32 = 1.0 - 1e-4;
-const RISE: f32 = 1.0 + 1e-4;
-const REFUSED: f32 = 1.01;
+/// The part of what is allowed that is kept for the surest.
+const RESERVE: f64 = 0.15;
+/// The threshold with nothing left.
 const MOST: f32 = 0.95;
-const FIRST: f32 = 0.2;
 
 /// The account of one tier.
 pub struct Budget {
@@ -22,7 +23,6 @@ pub struct Budget {
     share: f64,
     misses: u64,
     issued: u64,
-    threshold: f32,
     /// What the threshold never falls below.
     least: f32,
 }
@@ -35,14 +35,12 @@ impl Budget {
     /// If the tier is empty, or the share is no number or negative.
     pub fn new(fragments: usize, share: f64, least: f32) -> Budget {
         assert!(share >= 0.0, "a share of the traffic");
-        let threshold = FIRST.max(least);
-        Budget { ghost: Ghost::new(fragments), share, misses: 0, issued: 0, threshold, least }
+        Budget { ghost: Ghost::new(fragments), share, misses: 0, issued: 0, least }
     }
 
     /// Changes what is allowed.
     pub fn allow(&mut self, share: f64, least: f32) {
         (self.share, self.least) = (share, least);
-        self.threshold = self.threshold.max(least);
     }
 
     /// A stage that was counted as issued has moved nothing.
@@ -67,34 +65,31 @@ impl Budget {
         (self.misses + self.issued).cast_signed() - self.ghost.misses.cast_signed()
     }
 
+    fn allowed(&self) -> f64 {
+        self.share * self.ghost.misses as f64
+    }
+
     fn room(&self) -> f64 {
-        self.share * self.ghost.misses as f64 - self.extra() as f64
+        self.allowed() - self.extra() as f64
     }
 
     /// Whether a candidate is worth staging and can be paid for; counted as issued if so.
     pub fn admit(&mut self, probability: f32) -> bool {
-        if probability.is_nan() || probability < self.threshold {
-            return false;
-        }
-        if self.room() < 1.0 {
-            if self.extra() > 0 {
-                self.threshold = (self.threshold * REFUSED).min(MOST);
-            }
-            return false;
-        }
-        self.issued += 1;
-        true
-    }
-
-    /// A crossing with candidates has been decided on.
-    pub fn crossed(&mut self) {
-        let factor = if self.extra() <= 0 || self.room() > 0.0 { FALL } else { RISE };
-        self.threshold = (self.threshold * factor).clamp(self.least, MOST);
+        let worth = probability >= self.threshold();
+        let admitted = worth && self.room() >= 1.0;
+        self.issued += u64::from(admitted);
+        admitted
     }
 
     /// The probability that a candidate must have now.
+    #[expect(clippy::cast_possible_truncation, reason = "a share")]
     pub fn threshold(&self) -> f32 {
-        self.threshold
+        if self.extra() <= 0 {
+            return self.least;
+        }
+        let left = self.room() / self.allowed().max(1.0);
+        let scarce = (1.0 - left / RESERVE).clamp(0.0, 1.0) as f32;
+        self.least + (MOST - self.least).max(0.0) * scarce * scarce
     }
 }
 
@@ -107,28 +102,37 @@ mod tests {
     #[test]
     fn nothing_is_staged_beyond_the_share() {
         let mut budget = Budget::new(4, 0.25, LEAST);
-        assert!(!budget.admit(0.9), "no traffic, no share of it");
-        assert!((budget.threshold() - FIRST).abs() < 1e-6, "but nothing is dear for that");
+        assert!(!budget.admit(0.99), "no traffic, no share of it");
         for fragment in 0..40 {
             budget.demand(0, fragment, true, true);
         }
-        let admitted = (0..100).filter(|_| budget.admit(0.9)).count();
+        let admitted = (0..100).filter(|_| budget.admit(0.99)).count();
         assert_eq!((admitted, budget.extra()), (10, 10));
-        assert!(budget.threshold() > 0.4, "{}: refusals made it dear", budget.threshold());
         // A stage that is used saves a miss and may be spent anew.
         budget.demand(0, 100, false, true);
         assert_eq!(budget.extra(), 9);
-        assert!(budget.admit(0.96) && !budget.admit(0.96));
+        assert!(budget.admit(0.99) && !budget.admit(0.99));
     }
 
     #[test]
-    fn the_threshold_falls_slowly_to_its_floor() {
+    fn the_last_part_is_kept_for_the_surest() {
         let mut budget = Budget::new(4, 0.25, LEAST);
-        budget.demand(0, 1, true, true);
-        budget.crossed();
-        assert!(budget.threshold() < FIRST && budget.threshold() > FIRST * 0.999);
-        (0..100_000).for_each(|_| budget.crossed());
+        (0..400).for_each(|fragment| budget.demand(0, fragment, true, true));
         assert!((budget.threshold() - LEAST).abs() < 1e-6);
-        assert!(!budget.admit(f32::NAN) && !budget.admit(0.14));
+        let admitted = (0..100).filter(|_| budget.admit(0.2)).count();
+        // With 15 of 100 left it begins to rise: at 11 by 0.8 x (4/15)².
+        assert_eq!(admitted, 89);
+        assert!((budget.threshold() - LEAST - 0.8 * (4.0_f32 / 15.0).powi(2)).abs() < 1e-6);
+        let surer = (0..100).filter(|_| budget.admit(0.5)).count();
+        assert_eq!(surer, 6, "at 5 left by 0.8 x (10/15)² = 0.356");
+        assert!(!budget.admit(f32::NAN) && budget.admit(0.96));
+    }
+
+    #[test]
+    fn where_nothing_was_spent_nothing_is_dear() {
+        let mut budget = Budget::new(4, 0.25, LEAST);
+        assert!((budget.threshold() - LEAST).abs() < 1e-6);
+        budget.demand(0, 1, true, true);
+        assert!((budget.threshold() - LEAST).abs() < 1e-6);
     }
 }

@@ -59,7 +59,7 @@ pub struct Config {
     /// Bytes that stages may hold on each core, within `memory_per_core`.
     #[serde(default = "default_stage_budget")]
     pub stage_budget: ByteSize,
-    /// Crossings of a client that a network is trained on in a row; nothing reads it yet.
+    /// Crossings of a client in a row that the LSTM is trained on.
     #[serde(default = "default_sequence_length")]
     pub sequence_length: u32,
     /// Size of fragments allocated from now on: a power of two, 64 KiB to 16 MiB.
@@ -190,7 +190,7 @@ fn default_stage_budget() -> ByteSize {
     ByteSize::new(128 << 20)
 }
 fn default_sequence_length() -> u32 {
-    16
+    32
 }
 fn default_fragment_size() -> ByteSize {
     ByteSize::new(FragmentSize::DEFAULT.bytes())
