@@ -6,6 +6,7 @@ use std::time::Duration;
 use predictor::Access;
 use predictor::lab::{self, Contender, Setup, Verdict, footprint, shuffled};
 use predictor::prefetch::Settings;
+use predictor::rank::Part;
 use predictor::trace;
 
 const SEEK_NS: u64 = 8_000_000;
@@ -106,6 +107,52 @@ fn the_oracles_bound_what_can_be_learned() {
     assert!(chosen.accuracy() > Some(0.9), "{chosen:?}");
     let hidden = [learned, chosen, oracle].map(|verdict| verdict.device.unwrap().hidden_ms());
     assert!(0.0 < hidden[0] && hidden[0] < hidden[1] && hidden[1] < hidden[2], "{hidden:?}");
+}
+
+/// A write after each read, of a fragment that is never read.
+fn with_writes(reads: &[Access]) -> Vec<Access> {
+    let write = |read: &Access| {
+        let fragment = (1 << 30) + read.fragment;
+        Access { write: true, fragment, last_fragment: fragment, ..*read }
+    };
+    reads.iter().flat_map(|read| [*read, write(read)]).collect()
+}
+
+#[test]
+fn writes_that_wait_for_nothing_are_no_misses() {
+    let reads = associations();
+    let both = with_writes(&reads);
+    let none = run(&reads, &setup(Contender::None, 200));
+    for contender in [Contender::None, Contender::Without(Part::Tower), Contender::Oracle] {
+        let verdict = run(&both, &Setup { writes_free: true, ..setup(contender, 200) });
+        check(&verdict, contender);
+        assert_eq!((verdict.touches, verdict.ghost_misses), (12_000, none.ghost_misses));
+        assert_eq!(verdict.read_misses, verdict.ledger.misses);
+        assert_eq!(verdict.crossings, 24_000, "but they are followed");
+        match contender {
+            Contender::None => assert_eq!(verdict.device, none.device),
+            Contender::Without(Part::Tower) => {
+                assert!(verdict.reduction_percent() > 30.0, "{verdict:?}")
+            }
+            _ => assert!(verdict.reduction_percent() > 99.9, "{verdict:?}"),
+        }
+    }
+}
+
+#[test]
+fn where_demand_waits_nobody_is_made_to_wait_longer() {
+    let slow = associations();
+    // Fifty times as fast, a disk cannot keep up with demand alone.
+    let fast = |read: &Access| Access { time_ns: read.time_ns / 50, ..*read };
+    let fast: Vec<Access> = slow.iter().map(fast).collect();
+    let of = |accesses: &[Access], writes_free| {
+        run(accesses, &Setup { writes_free, ..setup(Contender::Without(Part::Tower), 200) })
+    };
+    let [slow, quiet, counted] = [of(&slow, true), of(&fast, true), of(&fast, false)];
+    let hidden = |verdict: &Verdict| verdict.device.unwrap().hidden_ms();
+    assert!(hidden(&slow) > 0.0 && slow.ledger.issued > 2000, "{slow:?}");
+    assert!(hidden(&quiet) >= 0.0 && quiet.ledger.issued < 100, "{quiet:?}");
+    assert!(counted.ledger.issued > 2000, "the counts alone know no device: {counted:?}");
 }
 
 #[test]

@@ -57,11 +57,13 @@ impl Bench {
         self.ghost_cold.begin(access);
         for fragment in access.fragment..=access.last_fragment {
             let key = (access.volume, fragment);
-            self.verdict.touches += 1;
             self.verdict.crossings += u64::from(self.at != Some(key));
             self.at = Some(key);
-            self.ghost(access, key);
-            let hit = self.demand(access, key, setup.late_ns);
+            let hit = access.write && setup.writes_free || {
+                self.verdict.touches += 1;
+                self.ghost(access, key);
+                self.demand(access, key, setup.late_ns)
+            };
             let touch = Touch {
                 time_ns: access.time_ns,
                 volume: access.volume,
@@ -76,7 +78,7 @@ impl Bench {
                 self.tier.missed_in_sequence(key);
             }
             self.evicted();
-            self.stage(access.time_ns, setup.per_request);
+            self.stage(access.time_ns, setup);
         }
         self.cold.end();
         self.ghost_cold.end();
@@ -130,14 +132,17 @@ impl Bench {
         true
     }
 
-    fn stage(&mut self, now: u64, most: usize) {
+    fn stage(&mut self, now: u64, setup: &Setup) {
         let proposals = self.out;
+        // Where writes count as reads nothing acts on the waiting, and without a clock there
+        // is none.
+        let waiting = if setup.writes_free && now > 0 { self.cold.waiting() } else { 0 };
         for prediction in proposals.as_slice() {
             let key = (prediction.volume, prediction.fragment);
-            if self.issued == most {
+            if self.issued == setup.per_request {
                 return;
             }
-            if !self.tier.contains(key) && self.player.admit(prediction.score) {
+            if !self.tier.contains(key) && self.player.admit(prediction.score, waiting) {
                 self.issued += 1;
                 self.verdict.ledger.issued += 1;
                 self.cold.stage(key);

@@ -83,6 +83,11 @@ impl Cold {
         self.complete_ns = self.complete_ns.max(end_ns);
     }
 
+    /// Fetches on demand that have not arrived.
+    pub fn waiting(&mut self) -> usize {
+        self.disk.demanded()
+    }
+
     pub fn stage(&mut self, key: Key) {
         self.disk.stage(key);
     }

@@ -76,6 +76,8 @@ pub(super) struct Disk {
     /// Stages that wait and since when, the oldest first.
     waiting: VecDeque<(Key, u64)>,
     states: FxHashMap<Key, State>,
+    /// When the fetches on demand end that had not when last looked at, in order.
+    demands: VecDeque<u64>,
     now: u64,
     /// Time that the head spent.
     pub busy_ns: u64,
@@ -95,6 +97,7 @@ impl Disk {
             free_ns: 0,
             waiting: VecDeque::with_capacity(model.depth),
             states: FxHashMap::default(),
+            demands: VecDeque::new(),
             now: 0,
             busy_ns: 0,
             dropped: 0,
@@ -118,7 +121,17 @@ impl Disk {
 
     /// Fetches a fragment on demand; when it arrives.
     pub fn demand(&mut self, key: Key) -> u64 {
-        self.serve(key, self.now)
+        let end_ns = self.serve(key, self.now);
+        self.demands.push_back(end_ns);
+        end_ns
+    }
+
+    /// Fetches on demand that have not ended.
+    pub fn demanded(&mut self) -> usize {
+        while self.demands.front().is_some_and(|end_ns| *end_ns <= self.now) {
+            self.demands.pop_front();
+        }
+        self.demands.len()
     }
 
     /// Queues a fragment to be fetched when there is nothing else to do.

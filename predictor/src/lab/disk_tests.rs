@@ -20,10 +20,16 @@ fn seeks_queue_up_and_neighbours_are_cheap() {
     let mut disk = disk();
     assert_eq!(disk.demand(key(7)), 18 * MS);
     assert_eq!(disk.demand(key(8)), 28 * MS, "it begins where the head stands");
-    assert_eq!(disk.demand(key(20)), 46 * MS);
+    assert_eq!((disk.demand(key(20)), disk.demanded()), (46 * MS, 3));
+    disk.advance(28 * MS);
+    assert_eq!(disk.demanded(), 1, "two have ended by then");
     disk.advance(40 * MS);
     assert_eq!(disk.demand((1, 21)), 64 * MS, "the same place of another volume is far");
+    disk.stage((1, 90));
+    assert_eq!(disk.demanded(), 2, "a stage is no demand");
+    disk.forget((1, 90));
     disk.advance(100 * MS);
+    assert_eq!(disk.demanded(), 0);
     assert_eq!(disk.demand((1, 22)), 110 * MS, "idle time is not saved up");
     assert_eq!(disk.busy_ns, 74 * MS);
 }

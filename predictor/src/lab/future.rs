@@ -16,12 +16,15 @@ pub(super) struct Future {
     coming: FxHashMap<Key, usize>,
     /// Crossings that are past.
     past: usize,
+    /// Writes are no part of it.
+    reads_alone: bool,
 }
 
 impl Future {
-    pub fn new(accesses: &[Access]) -> Future {
+    /// Of all accesses, or of reads alone.
+    pub fn new(accesses: &[Access], reads_alone: bool) -> Future {
         let mut order: Vec<Key> = Vec::new();
-        for access in accesses {
+        for access in accesses.iter().filter(|access| !(reads_alone && access.write)) {
             for fragment in access.fragment..=access.last_fragment {
                 let key = (access.volume, fragment);
                 if order.last() != Some(&key) {
@@ -34,14 +37,17 @@ impl Future {
         for (at, key) in order.iter().enumerate().rev() {
             again[at] = coming.insert(*key, at);
         }
-        Future { order, again, coming, past: 0 }
+        Future { order, again, coming, past: 0, reads_alone }
     }
 
-    /// A fragment is touched; true if that is a crossing.
+    /// A fragment is touched; true if that is a crossing of what it is made of.
     ///
     /// # Panics
     /// If it is not what was to come.
-    pub fn follow(&mut self, key: Key) -> bool {
+    pub fn follow(&mut self, key: Key, write: bool) -> bool {
+        if self.reads_alone && write {
+            return false;
+        }
         if self.past > 0 && self.order[self.past - 1] == key {
             return false;
         }
@@ -77,12 +83,33 @@ mod tests {
             last_fragment,
             ..Access::default()
         });
-        let mut future = Future::new(&accesses);
+        let mut future = Future::new(&accesses, false);
         assert_eq!(future.next(9), [(0, 1), (0, 2), (0, 5), (0, 1)]);
-        assert!(future.follow((0, 1)) && future.follow((0, 2)) && !future.follow((0, 2)));
+        assert!(
+            future.follow((0, 1), false)
+                && future.follow((0, 2), false)
+                && !future.follow((0, 2), false)
+        );
         assert_eq!([1, 2, 5].map(|n| future.distance((0, n))), [Some(2), None, Some(1)]);
         assert_eq!(future.next(1), [(0, 5)]);
-        assert!(future.follow((0, 5)) && future.follow((0, 1)));
+        assert!(future.follow((0, 5), false) && future.follow((0, 1), false));
         assert_eq!((future.distance((0, 1)), future.next(9).len()), (None, 0));
+    }
+
+    #[test]
+    fn of_reads_alone_writes_are_no_part() {
+        let accesses = [(1, false), (2, true), (1, false), (3, false), (1, true)];
+        let accesses = accesses.map(|(fragment, write)| Access {
+            fragment,
+            last_fragment: fragment,
+            write,
+            ..Access::default()
+        });
+        let mut future = Future::new(&accesses, true);
+        assert_eq!(future.next(9), [(0, 1), (0, 3)], "the client stays where it reads");
+        assert!(future.follow((0, 1), false) && !future.follow((0, 2), true));
+        assert!(!future.follow((0, 1), false) && future.follow((0, 3), false));
+        assert!(!future.follow((0, 1), true));
+        assert_eq!(future.distance((0, 1)), None);
     }
 }

@@ -59,6 +59,9 @@ pub struct Setup {
     pub extra_share: f64,
     /// Writes trigger proposals as reads do; else they are observed only.
     pub writes_trigger: bool,
+    /// Writes wait for no fragment and need none, as on a server: they are followed, but do
+    /// not count, and the ranker foresees reads alone. Else they are as reads.
+    pub writes_free: bool,
     /// A stage used sooner than this after it was issued counts as late.
     pub late_ns: u64,
     /// The cold device.
@@ -79,6 +82,7 @@ impl Setup {
             per_request: contender.width().max(settings.prefetch_depth),
             extra_share: 0.25,
             writes_trigger: true,
+            writes_free: false,
             late_ns: 6_000_000,
             model: Model::HDD,
             seed: 1,

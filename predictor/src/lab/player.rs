@@ -41,7 +41,11 @@ impl Player {
         let settings = setup.settings;
         settings.check()?;
         let residency = (setup.tier_fragments / RESIDENCY_SHARE).max(1);
-        let ranker = || Ranker::new(residency as u64, settings.lead_ns()).seeded(setup.seed);
+        let ranker = || {
+            let made = if setup.writes_free { Ranker::for_reads } else { Ranker::new };
+            made(residency as u64, settings.lead_ns()).seeded(setup.seed)
+        };
+        let future = || Future::new(accesses, setup.writes_free);
         let budget =
             || Budget::new(setup.tier_fragments, setup.extra_share, settings.stage_threshold);
         Ok(match setup.contender {
@@ -63,11 +67,9 @@ impl Player {
                 Player::Learned(Box::new((ranker, budget(), Some(trainer))))
             }
             Contender::OracleCandidates => {
-                Player::Chooser(Box::new((ranker(), Future::new(accesses))), residency)
+                Player::Chooser(Box::new((ranker(), future())), residency)
             }
-            Contender::Oracle => {
-                Player::Oracle(Box::new(Future::new(accesses)), residency.min(FORESIGHT))
-            }
+            Contender::Oracle => Player::Oracle(Box::new(future()), residency.min(FORESIGHT)),
         })
     }
 
@@ -106,7 +108,7 @@ impl Player {
             }
             Player::Chooser(player, residency) => {
                 let (ranker, future) = &mut **player;
-                future.follow((touch.volume, touch.fragment));
+                future.follow((touch.volume, touch.fragment), access.write);
                 let crossing = ranker.touch(CLIENT, access, touch.fragment, resident);
                 let Some(Crossing { ranked, .. }) = crossing else { return };
                 let keys = ranked.iter().map(|ranked| (ranked.volume, ranked.fragment));
@@ -116,7 +118,7 @@ impl Player {
                 coming.into_iter().for_each(|(_, key)| propose(out, key));
             }
             Player::Oracle(future, foresight) => {
-                if future.follow((touch.volume, touch.fragment)) {
+                if future.follow((touch.volume, touch.fragment), access.write) {
                     let missing =
                         future.next(*foresight).iter().filter(|key| !tier.contains(**key));
                     missing.take(Predictions::CAPACITY).for_each(|key| propose(out, *key));
@@ -125,10 +127,10 @@ impl Player {
         }
     }
 
-    /// Whether a proposal is staged.
-    pub fn admit(&mut self, score: f32) -> bool {
+    /// Whether a proposal is staged, behind so many fetches on demand.
+    pub fn admit(&mut self, score: f32, waiting: usize) -> bool {
         match self {
-            Player::Learned(player) => player.1.admit(score),
+            Player::Learned(player) => player.1.admit(score, waiting),
             _ => true,
         }
     }

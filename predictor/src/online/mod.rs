@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod allowance;
+mod awaited;
 mod calm;
 mod journal;
 mod shadow;
@@ -26,6 +27,7 @@ use crate::prefetch::{Settings, SettingsError};
 use crate::rank::{Asked, Budget, Model, Owner, Ranker, Saved};
 use crate::{Access, deep};
 use allowance::{Allowance, Work};
+use awaited::Awaited;
 use calm::Calm;
 use journal::Journal;
 pub use journal::Reason;
@@ -77,6 +79,7 @@ pub struct Predictor {
     ranker: Ranker,
     budget: Budget,
     shadow: Shadow,
+    awaited: Awaited,
     allowance: Allowance,
     calm: Calm,
     tally: Tally,
@@ -104,6 +107,7 @@ impl Predictor {
             ranker: Ranker::for_reads(residency, settings.lead_ns()),
             budget: Budget::new(tier, share, settings.stage_threshold),
             shadow: Shadow::new(tier),
+            awaited: Awaited::new(),
             allowance: Allowance::default(),
             calm: Calm::new(),
             tally: Tally::default(),
@@ -169,15 +173,19 @@ impl Predictor {
         ranked: bool,
         mut stage: impl FnMut(u32, u64),
     ) -> Crossed {
-        let Predictor { ranker, budget, shadow, tally, journal, settings, .. } = self;
+        let Predictor { ranker, budget, shadow, awaited, tally, journal, settings, .. } = self;
+        if !access.write && !shadow.holds(access.volume, fragment) {
+            awaited.begin(access.volume, fragment, access.time_ns);
+        }
         let resident = |volume, fragment| shadow.holds(volume, fragment);
         // Where all is near, nothing is fetched whole.
         let asked = Asked { ranked, again: !shadow.is_near(access.volume, fragment) };
         let crossing = ranker.cross(client, access, fragment, asked, resident);
         let crossed = Crossed { whole: crossing.again >= WHOLE };
+        let waiting = awaited.count(access.time_ns);
         for ranked in crossing.ranked.iter().take(settings.prefetch_depth) {
             let threshold = budget.threshold();
-            if !budget.admit(ranked.probability) {
+            if !budget.admit(ranked.probability, waiting) {
                 continue;
             }
             tally.staged(ranked.sources);
@@ -203,6 +211,7 @@ impl Predictor {
     }
 
     fn met_at(&mut self, volume: u32, fragment: u64, met: Met, whole: bool) {
+        self.awaited.end(volume, fragment);
         if met == Met::Near {
             self.shadow.near(volume, fragment);
             return;

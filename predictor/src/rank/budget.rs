@@ -8,6 +8,11 @@
 //! is staged; the last part is kept for ever surer candidates, which cost little: one that
 //! comes has cost nothing. So it settles where spending is as fast as misses allow more, and
 //! does so at the pace of the traffic, in a short trace or a long one.
+//!
+//! Besides its traffic, a stage costs those who wait. It begins when the demand before it has
+//! ended, and in vain if its candidate has come by then; all the while it holds a place in the
+//! tier, and what that drove out may have to be fetched, behind the same demand. So the longer
+//! the demand that waits, the likelier must be what is staged behind it.
 #![forbid(unsafe_code)]
 
 use crate::ledger::Ghost;
@@ -16,6 +21,10 @@ use crate::ledger::Ghost;
 const RESERVE: f64 = 0.15;
 /// The threshold with nothing left.
 const MOST: f32 = 0.95;
+/// Fetches on demand that a sure stage may have before it; one half as likely, half as many.
+/// With one, the fetch that a lone reader waits for, hardly any is refused that might be
+/// worth it else.
+const PATIENCE: f32 = 6.0;
 
 /// The account of one tier.
 pub struct Budget {
@@ -74,8 +83,10 @@ impl Budget {
     }
 
     /// Whether a candidate is worth staging and can be paid for; counted as issued if so.
-    pub fn admit(&mut self, probability: f32) -> bool {
-        let worth = probability >= self.threshold();
+    /// `waiting` is how many fetches on demand the cold device has before it, 0 if that is
+    /// not known.
+    pub fn admit(&mut self, probability: f32, waiting: usize) -> bool {
+        let worth = probability >= self.threshold() && probability * PATIENCE >= waiting as f32;
         let admitted = worth && self.room() >= 1.0;
         self.issued += u64::from(admitted);
         admitted
@@ -102,16 +113,16 @@ mod tests {
     #[test]
     fn nothing_is_staged_beyond_the_share() {
         let mut budget = Budget::new(4, 0.25, LEAST);
-        assert!(!budget.admit(0.99), "no traffic, no share of it");
+        assert!(!budget.admit(0.99, 0), "no traffic, no share of it");
         for fragment in 0..40 {
             budget.demand(0, fragment, true, true);
         }
-        let admitted = (0..100).filter(|_| budget.admit(0.99)).count();
+        let admitted = (0..100).filter(|_| budget.admit(0.99, 0)).count();
         assert_eq!((admitted, budget.extra()), (10, 10));
         // A stage that is used saves a miss and may be spent anew.
         budget.demand(0, 100, false, true);
         assert_eq!(budget.extra(), 9);
-        assert!(budget.admit(0.99) && !budget.admit(0.99));
+        assert!(budget.admit(0.99, 0) && !budget.admit(0.99, 0));
     }
 
     #[test]
@@ -119,13 +130,13 @@ mod tests {
         let mut budget = Budget::new(4, 0.25, LEAST);
         (0..400).for_each(|fragment| budget.demand(0, fragment, true, true));
         assert!((budget.threshold() - LEAST).abs() < 1e-6);
-        let admitted = (0..100).filter(|_| budget.admit(0.2)).count();
+        let admitted = (0..100).filter(|_| budget.admit(0.2, 0)).count();
         // With 15 of 100 left it begins to rise: at 11 by 0.8 x (4/15)².
         assert_eq!(admitted, 89);
         assert!((budget.threshold() - LEAST - 0.8 * (4.0_f32 / 15.0).powi(2)).abs() < 1e-6);
-        let surer = (0..100).filter(|_| budget.admit(0.5)).count();
+        let surer = (0..100).filter(|_| budget.admit(0.5, 0)).count();
         assert_eq!(surer, 6, "at 5 left by 0.8 x (10/15)² = 0.356");
-        assert!(!budget.admit(f32::NAN) && budget.admit(0.96));
+        assert!(!budget.admit(f32::NAN, 0) && budget.admit(0.96, 0));
     }
 
     #[test]
@@ -134,5 +145,23 @@ mod tests {
         assert!((budget.threshold() - LEAST).abs() < 1e-6);
         budget.demand(0, 1, true, true);
         assert!((budget.threshold() - LEAST).abs() < 1e-6);
+    }
+
+    /// | probability | may have before it |
+    /// |-------------|--------------------|
+    /// | 0.95        | 5.7: five fetches  |
+    /// | 0.5         | 3                  |
+    /// | 0.3         | 1.8: one           |
+    /// | 0.16        | 0.96: none         |
+    #[test]
+    fn behind_demand_only_the_likely_is_staged() {
+        let mut budget = Budget::new(4, 1.0, LEAST);
+        (0..400).for_each(|fragment| budget.demand(0, fragment, true, true));
+        for (probability, most) in [(0.95, 5), (0.5, 3), (0.3, 1), (0.16, 0)] {
+            assert!(budget.admit(probability, most), "{probability}");
+            let issued = budget.extra();
+            assert!(!budget.admit(probability, most + 1), "{probability}");
+            assert_eq!(budget.extra(), issued, "a refusal costs nothing");
+        }
     }
 }

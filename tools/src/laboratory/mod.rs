@@ -104,6 +104,8 @@ pub struct Conditions {
     pub shuffle: bool,
     /// Writes trigger stages as reads do.
     pub writes_trigger: bool,
+    /// Only reads miss, count and are foreseen.
+    pub writes_free: bool,
     /// Of models and of the order.
     pub seed: u64,
 }
@@ -123,6 +125,7 @@ impl Conditions {
         Setup {
             extra_share: self.budget_pct / 100.0,
             writes_trigger: self.writes_trigger,
+            writes_free: self.writes_free,
             seed: self.seed,
             ..Setup::new(contender, self.settings, self.tier_fragments(trace))
         }
@@ -136,6 +139,9 @@ impl fmt::Display for Conditions {
         write!(f, ", budget of extra traffic {}%", self.budget_pct)?;
         if !self.writes_trigger {
             f.write_str(", writes observed only")?;
+        }
+        if self.writes_free {
+            f.write_str(", writes wait for nothing")?;
         }
         if self.shuffle { f.write_str(", requests shuffled") } else { Ok(()) }
     }

@@ -27,6 +27,8 @@ pub struct Row {
     pub shuffled: bool,
     /// Writes triggered stages.
     pub writes_trigger: bool,
+    /// Only reads missed, counted and were foreseen.
+    pub writes_free: bool,
     /// Seed of models and order.
     pub seed: u64,
     /// Requests of the trace.
@@ -140,6 +142,7 @@ impl Row {
             budget_pct: conditions.budget_pct,
             shuffled: conditions.shuffle,
             writes_trigger: conditions.writes_trigger,
+            writes_free: conditions.writes_free,
             seed: conditions.seed,
             requests: trace.accesses.len() as u64,
             footprint_fragments: trace.footprint as u64,

@@ -28,6 +28,7 @@ fn conditions(names: &[&str]) -> Conditions {
         budget_pct: 25.0,
         shuffle: false,
         writes_trigger: true,
+        writes_free: false,
         seed: 1,
     }
 }
@@ -102,7 +103,8 @@ fn the_fields_of_the_report_are_these() {
                     fast_tier fast_tier_bytes footprint_fragments fragment_size hit_ratio issued \
                     late miss_reduction_pct misses misses_without ms_hidden ns_per_crossing \
                     prefetch read_miss_reduction_pct requests seed shuffled \
-                    timely_reduction_pct trace training_ms wasted writes_trigger";
+                    timely_reduction_pct trace training_ms wasted writes_free \
+                    writes_trigger";
     assert_eq!(fields, expected.split_whitespace().collect::<Vec<_>>());
     let mut device: Vec<&str> =
         json[1]["device"].as_object().unwrap().keys().map(String::as_str).collect();

@@ -36,6 +36,10 @@ pub(super) struct Options {
     /// Let writes be observed only; else they trigger stages as reads do
     #[arg(long, conflicts_with = "live")]
     reads_trigger: bool,
+    /// Let writes wait for nothing, as on a server that puts them on the fast tier: they are
+    /// followed and trigger, but only reads miss, count and are foreseen
+    #[arg(long, conflicts_with = "live")]
+    writes_free: bool,
     /// Seed of models and of the random order
     #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "live")]
     seed: u64,
@@ -118,6 +122,7 @@ fn conditions(args: &Args) -> Result<Conditions, CommandError> {
         budget_pct: lab.budget,
         shuffle: lab.shuffle,
         writes_trigger: !lab.reads_trigger,
+        writes_free: lab.writes_free,
         seed: lab.seed,
     })
 }
