@@ -83,6 +83,22 @@ fn a_trace_is_judged() {
 }
 
 #[test]
+fn a_trace_is_judged_as_on_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = write(dir.path(), "rounds.csv", &rounds());
+    let judged = rows(&replay(&[&trace, "--served", "--fast-tier", "16MiB", "--json"]));
+    let names: Vec<_> = judged.iter().map(|row| row["prefetch"].as_str().unwrap()).collect();
+    assert_eq!(names, ["none", "learned"], "what a server can be told to run");
+    let number = |row: usize, field: &str| judged[row]["device"][field].as_f64().unwrap();
+    // Each read of 4 KiB comes when the head has long been idle.
+    assert_eq!((number(0, "stalled"), number(0, "slow_reads")), (9000.0, 9000.0));
+    assert!((number(0, "slow_p99_ms") - 8.027).abs() < 1e-3, "{}", judged[0]);
+    // The round is foreseen, the strangers are not.
+    assert!((4500.0..6000.0).contains(&number(1, "slow_reads")), "{}", judged[1]);
+    assert_eq!(judged[1]["served"], true);
+}
+
+#[test]
 fn the_shuffled_control_takes_the_gain_away() {
     let dir = tempfile::tempdir().unwrap();
     let trace = write(dir.path(), "rounds.csv", &rounds());
@@ -154,6 +170,8 @@ fn options_that_do_not_go_together_are_wrong_usage() {
         (&["a.csv", "--fast-tier", "512KiB"], "holds no fragment"),
         (&["a.csv", "--prefetch", "psychic"], "cooccurrence"),
         (&["a.csv", "--fragment-size", "3MiB"], "power of two"),
+        (&["a.csv", "--served", "--shuffle"], "--shuffle"),
+        (&["a.csv", "--served", "--prefetch", "none,oracle"], "not for oracle"),
     ] {
         let output = replay(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));

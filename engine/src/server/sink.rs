@@ -21,6 +21,8 @@ pub const RESERVED_PAGES: u32 = 2048;
 const CLIENT_PAGES: u32 = 2048;
 /// Background operations that may be under way on one device.
 const MAX_BACKGROUND: u32 = 2;
+/// Demand that a cold device is given before background work that waits for it to be idle.
+const MAX_PASSED_OVER: u32 = 32;
 
 /// Set in an origin that belongs to the control side of a core.
 pub const CONTROL_ORIGIN: u64 = 1 << 55;
@@ -60,7 +62,40 @@ pub struct Plant {
     in_flight: Pool<InFlight>,
     demand: VecDeque<Io>,
     background: VecDeque<Io>,
-    background_now: Vec<u32>,
+    queues: Vec<Queue>,
+}
+
+/// What a device has been given.
+#[derive(Clone, Copy, Debug, Default)]
+struct Queue {
+    demand: u32,
+    background: u32,
+    /// Demand since background work last began.
+    passed_over: u32,
+}
+
+impl Queue {
+    /// True if background work may begin. A disk serves in order what it has, and between
+    /// demand and something else lies a seek: on a cold device it waits until that is idle.
+    fn takes_background(self, role: Role) -> bool {
+        let is_free = role == Role::Fast || self.demand == 0 || self.passed_over >= MAX_PASSED_OVER;
+        is_free && self.background < MAX_BACKGROUND
+    }
+
+    fn begin(&mut self, background: bool) {
+        if background {
+            self.background += 1;
+            self.passed_over = 0;
+        } else {
+            self.demand += 1;
+            self.passed_over = self.passed_over.saturating_add(1);
+        }
+    }
+
+    fn end(&mut self, background: bool) {
+        let count = if background { &mut self.background } else { &mut self.demand };
+        *count -= 1;
+    }
 }
 
 impl Plant {
@@ -80,7 +115,7 @@ impl Plant {
             arena,
             devices,
             stats: vec![DeviceStats::default(); roles.len()],
-            background_now: vec![0; roles.len()],
+            queues: vec![Queue::default(); roles.len()],
             roles,
             space,
             mail,
@@ -111,7 +146,7 @@ impl Plant {
         let index = u32::try_from(token).expect("a slot of ours");
         let op = self.in_flight.remove(index);
         let at = usize::from(op.device.get());
-        self.background_now[at] -= u32::from(op.background);
+        self.queues[at].end(op.background);
         self.stats[at].errors += u64::from(result.is_err());
         Some((op.token, result.map_err(|error| failure(op.device, error))))
     }
@@ -127,9 +162,9 @@ impl Plant {
         }
         for _ in 0..self.background.len() {
             let io = self.background.pop_front().expect("counted");
-            let busy = self.background_now[usize::from(io.device.get())];
-            if busy < MAX_BACKGROUND && self.devices.can_submit(io.device) {
-                self.background_now[usize::from(io.device.get())] += 1;
+            let at = usize::from(io.device.get());
+            let takes = self.queues[at].takes_background(self.roles[at]);
+            if takes && self.devices.can_submit(io.device) {
                 self.start(now, io);
             } else {
                 self.background.push_back(io);
@@ -138,7 +173,9 @@ impl Plant {
     }
 
     fn start(&mut self, now: Nanos, io: Io) {
-        let stats = &mut self.stats[usize::from(io.device.get())];
+        let at = usize::from(io.device.get());
+        self.queues[at].begin(io.background);
+        let stats = &mut self.stats[at];
         let kind = match io.kind {
             IoKind::Read => {
                 stats.reads += 1;
@@ -207,6 +244,12 @@ impl Sink for Plant {
         }
         if io.background { self.background.push_back(io) } else { self.demand.push_back(io) }
     }
+    fn hurry(&mut self, token: u64) {
+        if let Some(at) = self.background.iter().position(|io| io.token == token) {
+            let io = self.background.remove(at).expect("just found");
+            self.demand.push_back(Io { background: false, ..io });
+        }
+    }
     fn claim_chunk(&mut self, device: DeviceId, urgent: bool) -> Option<u32> {
         self.space.claim_chunk(usize::from(device.get()), urgent)
     }
@@ -262,5 +305,30 @@ impl Outlet for Plant {
     }
     fn met(&mut self, watched: Watched, met: Met) {
         self.met.push((watched, met));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn background_work_waits_for_a_cold_device_to_be_idle_but_not_for_ever() {
+        let mut queue = Queue::default();
+        queue.begin(false);
+        assert!(queue.takes_background(Role::Fast) && !queue.takes_background(Role::Cold));
+        queue.end(false);
+        assert!(queue.takes_background(Role::Cold));
+        for _ in 1..MAX_PASSED_OVER {
+            assert!(!queue.takes_background(Role::Cold) || queue.demand == 0);
+            queue.begin(false);
+        }
+        assert!(queue.takes_background(Role::Cold), "it has been passed over often enough");
+        queue.begin(true);
+        assert!(!queue.takes_background(Role::Cold), "others are passed over anew");
+        queue.begin(true);
+        assert!(!queue.takes_background(Role::Fast), "two at once");
+        queue.end(true);
+        assert!(queue.takes_background(Role::Fast));
     }
 }

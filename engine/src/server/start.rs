@@ -207,7 +207,7 @@ fn table_config(config: &Config, opened: &Opened, core: CoreId, cores: u8) -> Ta
         max_parts: MAX_REQUESTS * u32::from(cores) + 64,
         checkpoint_blocks: opened.pool.meta.journal_blocks / 2,
         map_budget_bytes: config.map_budget.bytes(),
-        stage: StageSettings { budget_bytes: config.stage_budget.bytes(), loading: 4 },
+        stage: StageSettings { budget_bytes: config.stage_budget.bytes(), loading: 1 },
         tier: tier_settings(config),
     }
 }

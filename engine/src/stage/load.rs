@@ -1,4 +1,9 @@
-//! Filling a stage: large reads of one fragment, every block verified.
+//! Filling a stage: reads of one fragment, every block verified and of use at once.
+//!
+//! While nobody waits for the stage its reads are short, one at a time: a device serves in
+//! order what it was handed, and demand shall find little before it. A client that comes to
+//! blocks on their way makes the rest demand, in long reads. What a client has missed is read
+//! for it alone, and the load begins behind it.
 
 use predictor::online::Answer;
 
@@ -14,10 +19,10 @@ use crate::table::read::source;
 use crate::table::sink::{Io, IoKind, IoResult, Sink};
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, FragmentSize, SliceId, VolumeId};
 
-/// Longest single read of a load, in blocks.
-const RUN_BLOCKS: u32 = 256;
-/// Device reads of one load that may be under way.
-const MAX_PENDING: u32 = 4;
+/// Longest single read of a load that nobody waits for, in blocks.
+const RUN_BLOCKS: u32 = 64;
+/// The same if somebody does.
+const WANTED_RUN_BLOCKS: u32 = 256;
 
 /// What comes of the wish to stage a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +65,7 @@ impl Table {
         let slice = self.slice(id);
         let key = slice.index.spot(volume, block, FragmentSize::DEFAULT).key;
         let staging = match slice.index.lookup(key) {
-            Lookup::Here(at) => self.stage_for(id, at, sink),
+            Lookup::Here(at) => self.stage_for(id, at, 0, sink),
             Lookup::Absent => Staging::Needless,
             Lookup::Away => {
                 self.wish(id, key);
@@ -93,7 +98,7 @@ impl Table {
         {
             let (_, key) = self.stages.queue.remove(at).expect("just found");
             if let Some(at) = self.slice(id).index.find(key) {
-                self.stage_for(id, at, sink);
+                self.stage_for(id, at, 0, sink);
             }
         }
     }
@@ -113,8 +118,14 @@ impl Table {
         self.settle(sink);
     }
 
-    /// Stages a fragment now or when another load ends.
-    pub(crate) fn stage_for<S: Sink>(&mut self, id: SliceId, at: FragRef, sink: &mut S) -> Staging {
+    /// Stages a fragment, from a block on and round its end: now, or when another load ends.
+    pub(crate) fn stage_for<S: Sink>(
+        &mut self,
+        id: SliceId,
+        at: FragRef,
+        from: u32,
+        sink: &mut S,
+    ) -> Staging {
         let fragment = self.slice(id).index.held(at);
         if fragment.stage.is_some() {
             return Staging::There;
@@ -124,7 +135,7 @@ impl Table {
             return Staging::Needless;
         }
         if self.stages.may_load() {
-            let began = self.begin_load(id, at, sink);
+            let began = self.begin_load(id, at, from, sink);
             return if began { Staging::There } else { Staging::NoRoom };
         }
         let key = self.slice(id).index.held(at).key;
@@ -132,8 +143,9 @@ impl Table {
         Staging::Waits
     }
 
-    fn begin_load<S: Sink>(&mut self, id: SliceId, at: FragRef, sink: &mut S) -> bool {
-        let bytes = self.slice(id).index.held(at).size.bytes();
+    fn begin_load<S: Sink>(&mut self, id: SliceId, at: FragRef, from: u32, sink: &mut S) -> bool {
+        let size = self.slice(id).index.held(at).size;
+        let bytes = size.bytes();
         while !self.stages.fits(bytes) || sink.spare_bytes() < bytes {
             let Some(victim) = self.stages.victim() else { return false };
             self.evict_stage(victim, sink);
@@ -143,7 +155,7 @@ impl Table {
         };
         let now = self.now;
         self.stages.set_now(now);
-        let slot = self.stages.begin(id, at, buf);
+        let slot = self.stages.begin(id, at, from % size.blocks(), buf);
         self.counters.staged += 1;
         let slice = self.slice(id);
         let fragment = slice.index.held(at);
@@ -155,14 +167,15 @@ impl Table {
         true
     }
 
-    /// Issues reads until enough are under way; ends the load when all have been done.
+    /// Issues the next read; ends the load when all have been done.
     fn load_more<S: Sink>(&mut self, slot: u32, sink: &mut S) {
         let stage = self.stages.slots.get_mut(slot);
         let slice = self.slices[usize::from(stage.slice.get())].as_mut().expect("ours");
         let fragment = slice.index.held(stage.frag);
         let blocks = fragment.size.blocks();
-        while stage.pending < MAX_PENDING && stage.cursor < blocks {
-            let first = stage.cursor;
+        let longest = if stage.wanted { WANTED_RUN_BLOCKS } else { RUN_BLOCKS };
+        while stage.run.is_none() && stage.cursor < blocks {
+            let first = (stage.first + stage.cursor) % blocks;
             let Some(start) = source(fragment, first) else {
                 stage.set_valid(first);
                 let at = stage.buf.mem().block(first);
@@ -170,15 +183,15 @@ impl Table {
                 stage.cursor += 1;
                 continue;
             };
+            let most = longest.min(blocks - stage.cursor).min(blocks - first);
             let mut count = 1;
-            while count < RUN_BLOCKS
-                && first + count < blocks
+            while count < most
                 && source(fragment, first + count).is_some_and(|next| start.continues(count, next))
             {
                 count += 1;
             }
             stage.cursor += count;
-            stage.pending += 1;
+            stage.run = Some((first, count));
             sink.io(Io {
                 device: start.device,
                 kind: IoKind::Read,
@@ -186,10 +199,10 @@ impl Table {
                 mem: stage.buf.mem().block(first),
                 bytes: count * BLOCK_BYTES_U32,
                 token: Token::Stage(slot, (first, count)).pack(),
-                background: true,
+                background: !stage.wanted,
             });
         }
-        if stage.pending == 0 {
+        if stage.run.is_none() {
             self.end_load(slot, sink);
         }
     }
@@ -202,7 +215,8 @@ impl Table {
         sink: &mut S,
     ) {
         let stage = self.stages.slots.get_mut(slot);
-        stage.pending -= 1;
+        let (id, wanted) = (stage.slice, stage.wanted);
+        assert_eq!(stage.run.take(), Some(run), "one read at a time");
         if result.is_ok() {
             let slice = self.slices[usize::from(stage.slice.get())].as_mut().expect("ours");
             let fragment = slice.index.held(stage.frag);
@@ -215,6 +229,9 @@ impl Table {
                     stage.set_valid(block);
                 }
             }
+        }
+        if wanted {
+            self.kick(id);
         }
         self.load_more(slot, sink);
     }
@@ -233,8 +250,17 @@ impl Table {
             && let Some((id, key)) = self.stages.queue.pop_front()
         {
             if let Some(at) = self.slice(id).index.find(key) {
-                self.stage_for(id, at, sink);
+                self.stage_for(id, at, 0, sink);
             }
+        }
+    }
+
+    /// A client waits for blocks that a load has not brought yet: what is left is demand.
+    pub(crate) fn want_stage<S: Sink>(&mut self, slot: u32, sink: &mut S) {
+        let stage = self.stages.slots.get_mut(slot);
+        stage.wanted = true;
+        if let Some(run) = stage.run {
+            sink.hurry(Token::Stage(slot, run).pack());
         }
     }
 

@@ -37,12 +37,16 @@ pub struct Stage {
     pub(crate) buf: Buf,
     /// Blocks that hold current contents.
     valid: [u64; BITMAP_WORDS],
-    /// Next block to read.
+    /// Block that the load began with.
+    pub(crate) first: u32,
+    /// Blocks asked for so far, from there on and round the end.
     pub(crate) cursor: u32,
-    /// Device reads under way.
-    pub(crate) pending: u32,
+    /// Blocks that are being read, the first and how many; one read at a time.
+    pub(crate) run: Option<(u32, u32)>,
     pub(crate) era: Option<usize>,
     loading: bool,
+    /// Somebody waits for blocks that are on their way.
+    pub(crate) wanted: bool,
     used: bool,
     /// Held by a copy job.
     pub(crate) pinned: bool,
@@ -110,16 +114,16 @@ impl Stages {
         self.slots.get(slot).loading
     }
 
-    /// True if the stage is ready and holds all these blocks.
+    /// True if the stage holds all these blocks.
     pub(crate) fn covers(&self, slot: u32, first: u32, count: u32) -> bool {
         let stage = self.slots.get(slot);
-        !stage.loading && (first..first + count).all(|block| stage.is_valid(block))
+        (first..first + count).all(|block| stage.is_valid(block))
     }
 
-    /// Where a block's bytes are, if the stage is ready and holds it.
+    /// Where a block's bytes are, if the stage holds it.
     pub(crate) fn block(&self, slot: u32, block: u32) -> Option<Mem> {
         let stage = self.slots.get(slot);
-        (!stage.loading && stage.is_valid(block)).then(|| stage.buf.mem().block(block))
+        stage.is_valid(block).then(|| stage.buf.mem().block(block))
     }
 
     pub(crate) fn mark_used(&mut self, slot: u32) {
@@ -137,7 +141,7 @@ impl Stages {
         }
     }
 
-    pub(crate) fn begin(&mut self, slice: SliceId, frag: FragRef, buf: Buf) -> u32 {
+    pub(crate) fn begin(&mut self, slice: SliceId, frag: FragRef, first: u32, buf: Buf) -> u32 {
         self.used_bytes += buf.capacity() as u64;
         self.loading += 1;
         let stage = Stage {
@@ -145,10 +149,12 @@ impl Stages {
             frag,
             buf,
             valid: [0; BITMAP_WORDS],
+            first,
             cursor: 0,
-            pending: 0,
+            run: None,
             era: None,
             loading: true,
+            wanted: false,
             used: false,
             pinned: false,
             last_use: self.now,

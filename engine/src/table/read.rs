@@ -86,6 +86,7 @@ impl Table {
                         self.meet(index, Met::Staged);
                         self.counters.late += 1;
                         self.stages.mark_used(slot);
+                        self.want_stage(slot, sink);
                         self.pieces.get_mut(index).waited = true;
                     }
                     return self.wait(index);
@@ -96,12 +97,9 @@ impl Table {
                 }
                 None => {
                     self.counters.misses += u64::from(!waited);
-                    if stage && !waited && self.stage_for(id, at, sink).is_there() {
-                        self.meet(index, Met::Fetched);
-                        self.pieces.get_mut(index).waited = true;
-                        return self.wait(index);
-                    }
-                    self.meet(index, Met::Missed);
+                    let follows =
+                        stage && !waited && self.stage_for(id, at, first + count, sink).is_there();
+                    self.meet(index, if follows { Met::Fetched } else { Met::Missed });
                 }
             }
         }

@@ -27,6 +27,12 @@ pub struct Waits {
     pub p99_ns: u64,
     /// 99 % of all reads waited no longer.
     pub p99_of_all_ns: u64,
+    /// Reads that waited for more than half a seek: what a client sees as slow.
+    pub slow: u64,
+    /// Median of these.
+    pub slow_p50_ns: u64,
+    /// 99 % of these waited no longer.
+    pub slow_p99_ns: u64,
     /// Time that the head spent on fetches.
     pub head_ns: u64,
     /// Stages that a read waited for.
@@ -45,13 +51,22 @@ pub(super) struct Cold {
     /// When all of the current request has arrived.
     complete_ns: u64,
     stalls: Vec<u64>,
+    slow_ns: u64,
     late: u64,
 }
 
 impl Cold {
     pub fn new(model: Model, fragment_bytes: u64) -> Cold {
-        let disk = Disk::new(model, fragment_bytes);
-        Cold { disk, now: 0, write: false, reads: 0, complete_ns: 0, stalls: Vec::new(), late: 0 }
+        Cold {
+            disk: Disk::new(model, fragment_bytes),
+            now: 0,
+            write: false,
+            reads: 0,
+            complete_ns: 0,
+            stalls: Vec::new(),
+            slow_ns: model.slow_ns(),
+            late: 0,
+        }
     }
 
     /// A request comes. A time before that of an earlier one counts as that.
@@ -104,20 +119,30 @@ impl Cold {
         }
     }
 
-    pub fn waits(mut self) -> Waits {
-        self.stalls.sort_unstable();
-        let waited_not = usize::try_from(self.reads).unwrap_or(usize::MAX) - self.stalls.len();
-        let of_all = percentile_after(waited_not, &self.stalls, 99);
+    pub fn waits(self) -> Waits {
+        let made = Waits::of(self.reads, self.stalls, self.slow_ns);
+        let Disk { busy_ns, dropped, .. } = self.disk;
+        Waits { head_ns: busy_ns, late: self.late, dropped, ..made }
+    }
+}
+
+impl Waits {
+    /// What the waiting reads among so many have waited; nothing of the device.
+    pub(super) fn of(reads: u64, mut stalls: Vec<u64>, slow_ns: u64) -> Waits {
+        stalls.sort_unstable();
+        let waited_not = usize::try_from(reads).unwrap_or(usize::MAX) - stalls.len();
+        let slow = &stalls[stalls.partition_point(|stall| *stall <= slow_ns)..];
         Waits {
-            reads: self.reads,
-            stalled: self.stalls.len() as u64,
-            total_ns: self.stalls.iter().sum(),
-            p50_ns: percentile(&self.stalls, 50),
-            p99_ns: percentile(&self.stalls, 99),
-            p99_of_all_ns: of_all,
-            head_ns: self.disk.busy_ns,
-            late: self.late,
-            dropped: self.disk.dropped,
+            reads,
+            stalled: stalls.len() as u64,
+            total_ns: stalls.iter().sum(),
+            p50_ns: percentile(&stalls, 50),
+            p99_ns: percentile(&stalls, 99),
+            p99_of_all_ns: percentile_after(waited_not, &stalls, 99),
+            slow: slow.len() as u64,
+            slow_p50_ns: percentile(slow, 50),
+            slow_p99_ns: percentile(slow, 99),
+            ..Waits::default()
         }
     }
 }
@@ -149,6 +174,13 @@ mod tests {
         assert_eq!(percentile(&[1, 2, 3], 50), 2);
         assert_eq!([98, 99, 100].map(|zeros| percentile_after(zeros, &[7, 9], 99)), [7, 7, 7]);
         assert_eq!([0, 1, 300].map(|zeros| percentile_after(zeros, &[7, 9], 99)), [9, 9, 0]);
+    }
+
+    #[test]
+    fn who_waits_for_more_than_half_a_seek_is_slow() {
+        let waits = Waits::of(5, vec![9 * MS, 3 * MS, 4 * MS, 20 * MS], Model::HDD.slow_ns());
+        assert_eq!((waits.stalled, waits.slow), (4, 2));
+        assert_eq!((waits.slow_p50_ns, waits.slow_p99_ns), (9 * MS, 20 * MS));
     }
 
     /// Fragments of 10 ms, a seek of 8 ms.
@@ -187,5 +219,6 @@ mod tests {
         assert_eq!((waits.reads, waits.stalled, waits.total_ns), (5, 3, 47 * MS));
         assert_eq!((waits.p50_ns, waits.p99_ns, waits.p99_of_all_ns), (13 * MS, 28 * MS, 28 * MS));
         assert_eq!((waits.late, waits.head_ns), (1, 46 * MS));
+        assert_eq!((waits.slow, waits.slow_p50_ns, waits.slow_p99_ns), (3, 13 * MS, 28 * MS));
     }
 }

@@ -56,6 +56,11 @@ impl Contender {
         }
     }
 
+    /// True for those that can be judged as on a server ([`super::Setup::served`]).
+    pub fn is_served(self) -> bool {
+        matches!(self, Self::None | Self::Learned)
+    }
+
     /// True for those that know the future: no prefetcher can be like them.
     pub fn is_oracle(self) -> bool {
         matches!(self, Self::Oracle | Self::OracleCandidates)

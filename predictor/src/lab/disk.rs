@@ -42,6 +42,11 @@ impl Model {
         near_bytes: 64 << 10,
         depth: 32,
     };
+
+    /// Who waits longer waits for the head: half a seek.
+    pub(super) fn slow_ns(&self) -> u64 {
+        self.seek_ns / 2
+    }
 }
 
 /// Where a fragment is that was fetched or shall be.

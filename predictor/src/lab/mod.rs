@@ -11,12 +11,16 @@
 //! ([`Model`]), with prefetch and without; it says how long reads wait. It does not act on
 //! the tier: a stage is in the tier when it is issued, whenever it arrives.
 //!
+//! A third account ([`Setup::served`]) puts what runs on a core of a server, its predictor and
+//! its stages, in the place of the tier.
+//!
 //! ```text
 //! accesses → tier ── proposals ← player
 //!          ↘ ghost ↘ cold (with), cold (without)
 //! ```
 #![forbid(unsafe_code)]
 
+mod account;
 mod bench;
 mod cold;
 mod contender;
@@ -24,6 +28,7 @@ mod curve;
 mod disk;
 mod future;
 mod player;
+mod served;
 mod tier;
 mod verdict;
 
@@ -34,7 +39,7 @@ use crate::Access;
 use crate::deep;
 use crate::prefetch::{Settings, SettingsError};
 use crate::random::Random;
-use bench::Bench;
+use account::Account;
 pub use cold::Waits;
 pub use contender::{Contender, UnknownContender};
 use curve::Curve;
@@ -62,6 +67,9 @@ pub struct Setup {
     /// Writes wait for no fragment and need none, as on a server: they are followed, but do
     /// not count, and the ranker foresees reads alone. Else they are as reads.
     pub writes_free: bool,
+    /// What runs on a core of a server is judged, with its reads of blocks and its stages, in
+    /// place of a tier of whole fragments; for contenders that it can be told to run.
+    pub served: bool,
     /// A stage used sooner than this after it was issued counts as late.
     pub late_ns: u64,
     /// The cold device.
@@ -83,6 +91,7 @@ impl Setup {
             extra_share: 0.25,
             writes_trigger: true,
             writes_free: false,
+            served: false,
             late_ns: 6_000_000,
             model: Model::HDD,
             seed: 1,
@@ -136,28 +145,28 @@ pub fn run(
     mut observe: impl FnMut(usize),
 ) -> Result<Run, LabError> {
     let has_clock = accesses.iter().any(|access| access.time_ns > 0);
-    let mut bench = Bench::new(setup, accesses)?;
+    let mut account = Account::new(setup, accesses)?;
     let mut curve = Curve::new(accesses, has_clock);
     let (mut rounds, mut installed) = (0, 0);
     let mut training = Duration::ZERO;
     let started = clock();
     for slice in accesses.chunks(SLICE) {
         for access in slice {
-            let (misses, ghost_misses) = bench.misses();
+            let (misses, ghost_misses) = account.misses();
             curve.sample(access, misses, ghost_misses);
-            bench.request(access, setup);
-            if bench.is_due() {
+            account.request(access, setup);
+            if account.is_due() {
                 let before = clock();
                 rounds += 1;
-                installed += u32::from(bench.teach()?);
+                installed += u32::from(account.teach()?);
                 training += clock().saturating_sub(before);
             }
         }
         observe(slice.len());
     }
     let run = clock().saturating_sub(started).saturating_sub(training);
-    let (misses, ghost_misses) = bench.misses();
-    let verdict = bench.verdict(has_clock);
+    let (misses, ghost_misses) = account.misses();
+    let verdict = account.verdict(has_clock);
     Ok(Run {
         verdict: Verdict { rounds, installed, ..verdict },
         curve: curve.end(misses, ghost_misses),

@@ -106,6 +106,8 @@ pub struct Conditions {
     pub writes_trigger: bool,
     /// Only reads miss, count and are foreseen.
     pub writes_free: bool,
+    /// What runs on a core of a server is judged.
+    pub served: bool,
     /// Of models and of the order.
     pub seed: u64,
 }
@@ -126,6 +128,7 @@ impl Conditions {
             extra_share: self.budget_pct / 100.0,
             writes_trigger: self.writes_trigger,
             writes_free: self.writes_free,
+            served: self.served,
             seed: self.seed,
             ..Setup::new(contender, self.settings, self.tier_fragments(trace))
         }
@@ -142,6 +145,9 @@ impl fmt::Display for Conditions {
         }
         if self.writes_free {
             f.write_str(", writes wait for nothing")?;
+        }
+        if self.served {
+            f.write_str(", as on a server")?;
         }
         if self.shuffle { f.write_str(", requests shuffled") } else { Ok(()) }
     }

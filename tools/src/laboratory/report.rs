@@ -29,6 +29,8 @@ pub struct Row {
     pub writes_trigger: bool,
     /// Only reads missed, counted and were foreseen.
     pub writes_free: bool,
+    /// Judged as on a server.
+    pub served: bool,
     /// Seed of models and order.
     pub seed: u64,
     /// Requests of the trace.
@@ -87,6 +89,12 @@ pub struct DeviceRow {
     pub stall_p99_ms: f64,
     /// 99 % of all reads.
     pub read_p99_ms: f64,
+    /// Reads that waited for more than half a seek.
+    pub slow_reads: u64,
+    /// Median of these.
+    pub slow_p50_ms: f64,
+    /// 99 % of these.
+    pub slow_p99_ms: f64,
     /// Time that the head spent.
     pub head_time_ms: f64,
     /// Stages that a read had to wait for.
@@ -103,6 +111,9 @@ impl From<Waits> for DeviceRow {
             stall_p50_ms: ms(waits.p50_ns),
             stall_p99_ms: ms(waits.p99_ns),
             read_p99_ms: ms(waits.p99_of_all_ns),
+            slow_reads: waits.slow,
+            slow_p50_ms: ms(waits.slow_p50_ns),
+            slow_p99_ms: ms(waits.slow_p99_ns),
             head_time_ms: ms(waits.head_ns),
             late: waits.late,
             dropped: waits.dropped,
@@ -143,6 +154,7 @@ impl Row {
             shuffled: conditions.shuffle,
             writes_trigger: conditions.writes_trigger,
             writes_free: conditions.writes_free,
+            served: conditions.served,
             seed: conditions.seed,
             requests: trace.accesses.len() as u64,
             footprint_fragments: trace.footprint as u64,

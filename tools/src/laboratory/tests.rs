@@ -29,6 +29,7 @@ fn conditions(names: &[&str]) -> Conditions {
         shuffle: false,
         writes_trigger: true,
         writes_free: false,
+        served: false,
         seed: 1,
     }
 }
@@ -102,15 +103,15 @@ fn the_fields_of_the_report_are_these() {
     let expected = "accuracy budget_pct coverage crossings device device_without extra_pct \
                     fast_tier fast_tier_bytes footprint_fragments fragment_size hit_ratio issued \
                     late miss_reduction_pct misses misses_without ms_hidden ns_per_crossing \
-                    prefetch read_miss_reduction_pct requests seed shuffled \
-                    timely_reduction_pct trace training_ms wasted writes_free \
-                    writes_trigger";
+                     prefetch read_miss_reduction_pct requests seed served shuffled \
+                     timely_reduction_pct trace training_ms wasted writes_free \
+                     writes_trigger";
     assert_eq!(fields, expected.split_whitespace().collect::<Vec<_>>());
     let mut device: Vec<&str> =
         json[1]["device"].as_object().unwrap().keys().map(String::as_str).collect();
     device.sort_unstable();
-    let expected =
-        "dropped head_time_ms late read_p99_ms stall_ms stall_p50_ms stall_p99_ms stalled";
+    let expected = "dropped head_time_ms late read_p99_ms slow_p50_ms slow_p99_ms slow_reads stall_ms \
+                    stall_p50_ms stall_p99_ms stalled";
     assert_eq!(device, expected.split_whitespace().collect::<Vec<_>>());
     assert_eq!(json[1]["prefetch"], "next-1");
     assert_eq!(

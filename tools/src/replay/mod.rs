@@ -59,8 +59,8 @@ pub struct Outcome {
     pub folded: u64,
     /// Requests cut to the longest transfer.
     pub clipped: u64,
-    /// Reads slower than [`Options::slow_read`].
-    pub slow_reads: u64,
+    /// Latency of the reads slower than [`Options::slow_read`]: of those that stall.
+    pub slow_micros: Histogram<u64>,
     /// From the first request to the last completion.
     pub elapsed: Duration,
     /// Latency of reads.
@@ -233,7 +233,7 @@ impl Outcome {
             failed: 0,
             folded: 0,
             clipped: 0,
-            slow_reads: 0,
+            slow_micros: histogram(),
             elapsed: Duration::ZERO,
             read_micros: histogram(),
             write_micros: histogram(),
@@ -251,8 +251,10 @@ impl Outcome {
             Op::Read => {
                 self.reads += 1;
                 self.read_bytes += bytes;
-                self.slow_reads += u64::from(took > slow_read);
                 self.read_micros.saturating_record(micros(took));
+                if took > slow_read {
+                    self.slow_micros.saturating_record(micros(took));
+                }
             }
             Op::Write => {
                 self.writes += 1;

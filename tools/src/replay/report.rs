@@ -98,6 +98,8 @@ pub struct ReplayReport {
     pub slow_reads: u64,
     /// Latency of reads.
     pub read: Latency,
+    /// Latency of the slow ones alone.
+    pub slow_read: Latency,
     /// Latency of writes.
     pub write: Latency,
     /// Lateness of sending, in an open loop.
@@ -125,8 +127,9 @@ impl ReplayReport {
             failed: outcome.failed,
             folded: outcome.folded,
             clipped: outcome.clipped,
-            slow_reads: outcome.slow_reads,
+            slow_reads: outcome.slow_micros.len(),
             read: Latency::from(&outcome.read_micros),
+            slow_read: Latency::from(&outcome.slow_micros),
             write: Latency::from(&outcome.write_micros),
             lateness: outcome.late_micros.as_ref().map(Latency::from),
             hit_ratio: (looked_up > 0).then(|| server.hits as f64 / looked_up as f64),
@@ -162,8 +165,12 @@ impl ReplayReport {
             ("p99.9", Align::Right),
             ("max", Align::Right),
         ]);
-        let rows =
-            [("read", Some(self.read)), ("write", Some(self.write)), ("lateness", self.lateness)];
+        let rows = [
+            ("read", Some(self.read)),
+            ("slow read", Some(self.slow_read)),
+            ("write", Some(self.write)),
+            ("lateness", self.lateness),
+        ];
         for (name, latency) in rows {
             let Some(l) = latency else { continue };
             let micros = [l.p50_us, l.p99_us, l.p999_us, l.max_us].map(micros_text);

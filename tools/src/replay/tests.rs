@@ -31,7 +31,7 @@ fn a_closed_loop_keeps_its_depth_and_counts() {
     let got = run(&mut client, all, &CLOSED, &Interrupt::default(), |sent| seen = sent).unwrap();
     assert_eq!((got.reads, got.writes, got.folded, got.failed), (20, 1, 1, 0));
     assert_eq!((got.read_bytes, got.write_bytes), (20 * 4096, 512));
-    assert_eq!(got.read_micros.len(), 20);
+    assert_eq!((got.read_micros.len(), got.slow_micros.len()), (20, 0));
     assert_eq!((client.most_in_flight, seen), (4, 21));
     assert!(client.bytes[8192..8704].iter().all(|byte| *byte != 0), "the write has landed");
     assert!(got.late_micros.is_none());
@@ -47,6 +47,16 @@ fn an_open_loop_is_never_early() {
     assert_eq!(got.reads, 4);
     assert!(got.elapsed >= Duration::from_millis(20), "40 ms at twice the speed");
     assert_eq!(got.late_micros.unwrap().len(), 4);
+}
+
+#[test]
+fn slow_reads_are_told_apart() {
+    let mut client = MemoryClient::new(vec![0; 1 << 20]);
+    let records = [record(None, Op::Read, 0, 4096), record(None, Op::Write, 0, 4096)];
+    let all_slow = Options { slow_read: Duration::ZERO, ..CLOSED };
+    let got = replay(&mut client, &records, &all_slow);
+    assert_eq!((got.slow_micros.len(), got.reads), (1, 1));
+    assert_eq!(got.slow_micros.max(), got.read_micros.max());
 }
 
 #[test]

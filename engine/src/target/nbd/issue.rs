@@ -6,7 +6,7 @@ use super::session::{Phase, Piece, PieceState, Session, charge};
 use super::status::STATUS_BUFFER_BYTES;
 use super::stream::Stream;
 use crate::request::{Buf, Host, Op, Request, buffer_bytes};
-use crate::units::VolumeOffset;
+use crate::units::{VolumeOffset, WINDOW_BYTES};
 
 impl Session {
     /// Issues pieces of the waiting commands in turn, as far as there is room.
@@ -30,7 +30,9 @@ impl Session {
             let command = self.commands.get(number);
             if command.issued == command.length || matches!(command.kind, Kind::Status { .. }) {
                 self.end_issue(number);
-            } else if !command.streamed {
+            } else if !command.streamed && u64::from(command.length - command.issued) > WINDOW_BYTES
+            {
+                // The last piece follows at once: a disk would have to come back for it.
                 self.issue.pop();
                 self.issue.push(number);
             }

@@ -8,8 +8,9 @@
 //!
 //! A *command* is one NBD request, a *piece* one engine request of it: a window,
 //! or a segment for a block status. Commands that send data take turns, piece by
-//! piece, so that a long read does not starve a short one. Replies leave in the
-//! order of completion; `stream` has the one exception.
+//! piece, so that a long read does not starve a short one; the last two of a
+//! command go together. Replies leave in the order of completion; `stream` has the
+//! one exception.
 //!
 //! Invariants:
 //! - a command is in the issue queue exactly while pieces of it are to come

@@ -40,6 +40,11 @@ pub(super) struct Options {
     /// followed and trigger, but only reads miss, count and are foreseen
     #[arg(long, conflicts_with = "live")]
     writes_free: bool,
+    /// Judge what runs on a core of a server, none or learned: on a miss blocks are read alone or
+    /// the fragment follows, stages are all that is kept, writes stay on the fast tier. What
+    /// --live sees of a volume that is cold
+    #[arg(long, conflicts_with_all = ["live", "reads_trigger", "shuffle", "writes_free"])]
+    served: bool,
     /// Seed of models and of the random order
     #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "live")]
     seed: u64,
@@ -106,15 +111,20 @@ fn conditions(args: &Args) -> Result<Conditions, CommandError> {
     let mut contenders: Vec<Contender> = Vec::new();
     let all = [Choice::All];
     let asked = if args.prefetch.is_empty() { all.as_slice() } else { &args.prefetch };
+    let can_run = |contender: &Contender| !lab.served || contender.is_served();
     for choice in asked {
         match choice {
-            Choice::All => contenders.extend(Contender::usual()),
+            Choice::All => contenders.extend(Contender::usual().filter(can_run)),
             Choice::Ablation => contenders.extend(Contender::ablation()),
             Choice::One(contender) => contenders.push(*contender),
         }
     }
     let mut seen = std::collections::HashSet::new();
     contenders.retain(|contender| seen.insert(*contender));
+    if let Some(other) = contenders.iter().find(|contender| !can_run(contender)) {
+        let message = format!("--served is for none and learned, not for {other}");
+        return Err(CommandError::Usage(message));
+    }
     Ok(Conditions {
         settings,
         fast_tier: lab.fast_tier,
@@ -123,6 +133,7 @@ fn conditions(args: &Args) -> Result<Conditions, CommandError> {
         shuffle: lab.shuffle,
         writes_trigger: !lab.reads_trigger,
         writes_free: lab.writes_free,
+        served: lab.served,
         seed: lab.seed,
     })
 }
