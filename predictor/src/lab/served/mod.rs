@@ -48,7 +48,8 @@ impl Served {
         let mut predictor = None;
         let mut trainer = None;
         if setup.contender != Contender::None {
-            let made = trainer.insert(deep::Trainer::new(setup.seed)?);
+            let made = deep::Trainer::new(setup.seed)?.with_length(settings.sequence_length);
+            let made = trainer.insert(made);
             let known = Predictor::new(settings, setup.tier_fragments)?;
             predictor.insert(known).install(Arc::clone(made.model()), false);
         }
