@@ -52,7 +52,7 @@ fn a_trace_is_judged() {
         row.unwrap_or_else(|| panic!("{name} is among all"))
     };
     for name in "none readahead next-1 stride markov-1 markov-2 leap amp sarc mithril \
-                 cooccurrence wide learned oracle oracle-candidates"
+                 cooccurrence learned oracle oracle-candidates"
         .split_whitespace()
     {
         let row = named(name);
