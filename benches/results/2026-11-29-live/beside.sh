@@ -9,7 +9,7 @@ export TESSERA_DATA=beside
 for i in $(seq 1 "$pairs"); do
     for kind in none learned; do
         out=$dir/beside-$kind-$i
-        rm -f beside/predictor.safetensors
+        rm -f beside/*.safetensors
         sh tools/xtask/served.sh "
 for task in /proc/\$server/task/*; do
     case \$(cat \$task/comm) in core-*) chrt -r -p 10 \${task##*/} ;; esac

@@ -5,7 +5,7 @@
 set -eu
 pool=$1; trace=$2; kind=$3; out=$4; cpu=$5
 export TESSERA_DATA=$pool
-rm -f "$pool/predictor.safetensors"
+rm -f "$pool"/*.safetensors
 exec taskset -c "$cpu" sh tools/xtask/served.sh "
 for task in /proc/\$server/task/*; do
     case \$(cat \$task/comm) in core-*) chrt -r -p 10 \${task##*/} ;; esac
