@@ -13,11 +13,13 @@
 #![deny(unsafe_code)]
 
 mod access;
+mod bins;
 pub mod classic;
 pub mod deep;
 pub mod heat;
 pub mod lab;
 pub mod ledger;
+mod odds;
 pub mod online;
 pub mod prefetch;
 mod random;

@@ -99,6 +99,16 @@ fn a_trace_is_judged_as_on_a_server() {
 }
 
 #[test]
+fn a_server_is_not_judged_without_a_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "seq_no,op,offset_bytes,size_bytes\n0,R,0,4096\n1,R,1048576,4096\n";
+    let trace = write(dir.path(), "timeless.csv", text);
+    let output = replay(&[&trace, "--served"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--served needs one"), "{}", stderr(&output));
+}
+
+#[test]
 fn the_shuffled_control_takes_the_gain_away() {
     let dir = tempfile::tempdir().unwrap();
     let trace = write(dir.path(), "rounds.csv", &rounds());

@@ -63,7 +63,6 @@ fn a_pattern_is_staged_explained_and_outlives_the_server() {
     let used = status["proposers"].as_array().unwrap().iter();
     let used: u64 = used.map(|proposer| count(proposer, "used")).sum();
     assert!(used > reads / 2, "{status}");
-    assert!(count(&status, "towers_won") > 0, "the tower learns beside it: {status}");
 
     let reasons = rig.json(&["predictor", "explain", "vm1", "--last", "5"]);
     assert_eq!(reasons.as_array().unwrap().len(), 5);
@@ -72,6 +71,12 @@ fn a_pattern_is_staged_explained_and_outlives_the_server() {
         assert!(!reason["proposers"].as_array().unwrap().is_empty(), "{reason}");
         assert_eq!(reason["trigger_volume"], "vm1");
     }
+    // The tower learns beside it, when the training thread gets to it.
+    let won = (0..10).any(|_| {
+        replay(&rig, &trace);
+        count(&rig.json(&["predictor", "status"]), "towers_won") > 0
+    });
+    assert!(won);
     rig.stop_and_check();
     assert!(rig.data().join("predictor.safetensors").is_file());
 

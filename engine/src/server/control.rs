@@ -254,16 +254,10 @@ fn start_training(
     let share = server.config.train_cpu * (1.0 - heat::SHARE_OF_TRAINING);
     let dir = &server.data_dir;
     let length = predictor_settings(&server.config).sequence_length;
-    let tower = match Tower::new(dir, length, settled) {
-        Ok(tower) => tower,
-        Err(error) => {
-            tracing::error!(%error, "there is no training");
-            return Ok(());
-        }
-    };
+    let failed = |source| ServeError::System { what: "starting the training thread", source };
+    let tower = Tower::new(dir, length, settled).map_err(std::io::Error::other).map_err(failed)?;
     let training = Training::start(dir, share, models, tower, trainer_cores(server));
-    let what = "starting the training thread";
-    let training = training.map_err(|source| ServeError::System { what, source })?;
+    let training = training.map_err(failed)?;
     *locked(&server.training) = Some(training);
     Ok(())
 }

@@ -321,3 +321,22 @@ impl Observer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tower;
+    use super::*;
+
+    #[test]
+    fn a_pool_without_a_cold_device_has_no_predictor() {
+        let observer = |cold| {
+            let (settings, verdicts) = (Settings::default(), Arc::new(Verdicts::default()));
+            let kind = PrefetchKind::Learned;
+            Observer::new(cold, kind, settings, 64 << 20, tower::queue(), verdicts)
+        };
+        assert!(observer(true).predictor().is_some());
+        let mut without = observer(false);
+        without.configure(PrefetchKind::Learned, Settings::default());
+        assert!(without.predictor().is_none());
+    }
+}

@@ -205,6 +205,13 @@ impl Plant {
     }
 }
 
+/// The operation of a token, if it waits, as demand.
+fn take_as_demand(background: &mut VecDeque<Io>, token: u64) -> Option<Io> {
+    let at = background.iter().position(|io| io.token == token)?;
+    let io = background.remove(at).expect("just found");
+    Some(Io { background: false, ..io })
+}
+
 fn address(mem: Mem) -> ArenaAddr {
     ArenaAddr { arena: mem.arena, offset: mem.byte }
 }
@@ -245,10 +252,7 @@ impl Sink for Plant {
         if io.background { self.background.push_back(io) } else { self.demand.push_back(io) }
     }
     fn hurry(&mut self, token: u64) {
-        if let Some(at) = self.background.iter().position(|io| io.token == token) {
-            let io = self.background.remove(at).expect("just found");
-            self.demand.push_back(Io { background: false, ..io });
-        }
+        self.demand.extend(take_as_demand(&mut self.background, token));
     }
     fn claim_chunk(&mut self, device: DeviceId, urgent: bool) -> Option<u32> {
         self.space.claim_chunk(usize::from(device.get()), urgent)
@@ -311,6 +315,32 @@ impl Outlet for Plant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::DeviceOffset;
+
+    #[test]
+    fn what_somebody_waits_for_is_demand_unless_it_has_begun() {
+        let io = |token| Io {
+            device: DeviceId::new(1),
+            kind: IoKind::Read,
+            offset: DeviceOffset::new(token << 12),
+            mem: Mem { arena: 0, byte: 0 },
+            bytes: 4096,
+            token,
+            background: true,
+        };
+        let mut background: VecDeque<Io> = [5, 6, 7].map(io).into();
+        let taken = take_as_demand(&mut background, 6).expect("it waits");
+        assert!(taken.token == 6 && !taken.background);
+        assert!(background.iter().map(|io| io.token).eq([5, 7]));
+        assert!(take_as_demand(&mut background, 6).is_none());
+    }
+
+    #[test]
+    fn the_laboratory_loads_stages_as_a_server_does() {
+        use crate::stage::load::RUN_BLOCKS;
+        let ours = (RUN_BLOCKS, MAX_PASSED_OVER);
+        assert_eq!(ours, (predictor::lab::RUN_BLOCKS, predictor::lab::MAX_PASSED_OVER));
+    }
 
     #[test]
     fn background_work_waits_for_a_cold_device_to_be_idle_but_not_for_ever() {

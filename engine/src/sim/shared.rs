@@ -172,6 +172,8 @@ impl Sink for SimSink<'_> {
         let bytes = self.bytes(from, len).to_vec();
         self.shared.bytes_mut(to, len).copy_from_slice(&bytes);
     }
+    /// Nothing waits here for others to end.
+    fn hurry(&mut self, _token: u64) {}
     fn io(&mut self, io: Io) {
         self.shared.disks[usize::from(io.device.get())].submit(io, self.core);
     }

@@ -20,7 +20,7 @@ use crate::table::sink::{Io, IoKind, IoResult, Sink};
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, FragmentSize, SliceId, VolumeId};
 
 /// Longest single read of a load that nobody waits for, in blocks.
-const RUN_BLOCKS: u32 = 64;
+pub(crate) const RUN_BLOCKS: u32 = 64;
 /// The same if somebody does.
 const WANTED_RUN_BLOCKS: u32 = 256;
 

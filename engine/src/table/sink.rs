@@ -108,7 +108,7 @@ pub trait Sink {
     /// Starts a device operation.
     fn io(&mut self, io: Io);
     /// Somebody waits for a background operation now: it is demand, if it has not begun.
-    fn hurry(&mut self, _token: u64) {}
+    fn hurry(&mut self, token: u64);
     /// A free chunk of a device. Without `urgent` a reserve stays untouched.
     fn claim_chunk(&mut self, device: DeviceId, urgent: bool) -> Option<u32>;
     /// Gives a chunk back to the pool.

@@ -7,6 +7,7 @@ use super::layout::{
     CANDIDATE_GROUPS, CANDIDATE_OFFSETS, CANDIDATE_SIZES, CONTEXT_GROUPS, CONTEXT_OFFSETS,
     CONTEXT_SIZES,
 };
+use crate::bins::log2;
 
 /// The encoder's row for each group of a crossing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,8 +102,8 @@ impl Context {
                 distance_bin(Some(self.step)),
                 usize::try_from(self.run).expect("64 bits"),
                 request,
-                bits(self.size_bytes.into()),
-                bits(self.gap_ns / 1000),
+                log2(self.size_bytes.into()),
+                log2(self.gap_ns / 1000),
                 self.dwelt,
                 self.requests,
                 self.recency,
@@ -191,18 +192,13 @@ fn place<const N: usize>(values: [usize; N], sizes: &[usize; N], offsets: &[usiz
     })
 }
 
-/// 0 for 0, else one more than the floor of the binary logarithm.
-fn bits(x: u64) -> usize {
-    (64 - x.leading_zeros()) as usize
-}
-
 /// Distances up to 16 exactly, farther ones by logarithm and sign.
 fn distance_bin(distance: Option<i64>) -> usize {
     let Some(distance) = distance else { return ELSEWHERE };
     if let Ok(exact @ 0..=32) = usize::try_from(distance.saturating_add(16)) {
         return 1 + exact;
     }
-    let far = bits(distance.unsigned_abs()) - EXACT_BITS;
+    let far = log2(distance.unsigned_abs()) - EXACT_BITS;
     1 + ELSEWHERE + 2 * far + usize::from(distance < 0)
 }
 

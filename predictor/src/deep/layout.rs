@@ -34,6 +34,8 @@
 //! A *small distance* is one of eight: +1, +2, -1, +3 or +4, -2, within 63, farther, elsewhere.
 #![forbid(unsafe_code)]
 
+use crate::bins::offsets;
+
 /// Units of the LSTM.
 pub const HIDDEN: usize = 24;
 /// Its gates, in candle's order: input, forget, cell, output.
@@ -71,16 +73,6 @@ pub(super) const WEIGHTS: usize = CONTEXT_ROWS * GATES
     + CANDIDATE_ROWS * WIDTH;
 /// Half a MiB, so that it stays in a core's second cache.
 const _: () = assert!(size_of::<f32>() * WEIGHTS <= 512 << 10);
-
-const fn offsets<const N: usize>(sizes: &[usize; N]) -> [usize; N] {
-    let mut offsets = [0; N];
-    let mut group = 1;
-    while group < N {
-        offsets[group] = offsets[group - 1] + sizes[group - 1];
-        group += 1;
-    }
-    offsets
-}
 
 const fn total<const N: usize>(sizes: &[usize; N]) -> usize {
     offsets(sizes)[N - 1] + sizes[N - 1]

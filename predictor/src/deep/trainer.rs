@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::network::{Batch, Network};
 use super::{Crossing, Model, Replay};
+use crate::odds::log_loss;
 use crate::random::Random;
 
 /// Crossings between two rounds.
@@ -189,13 +190,8 @@ fn loss(model: &Model, crossing: &Crossing) -> f32 {
     let mut state = crossing.state;
     model.step(&mut state, &crossing.rows);
     let view = model.view(&state);
-    let losses = crossing.samples().iter().map(|sample| {
-        let odds = model.odds(&view, &sample.rows);
-        // The logarithm of a logistic, without overflow.
-        let towards = if sample.came { odds } else { -odds };
-        (-towards).max(0.0) + (-towards.abs()).exp().ln_1p()
-    });
-    losses.sum()
+    let samples = crossing.samples().iter();
+    samples.map(|sample| log_loss(model.odds(&view, &sample.rows), sample.came)).sum()
 }
 
 #[cfg(test)]

@@ -59,11 +59,8 @@ impl Bench {
             let key = (access.volume, fragment);
             self.verdict.crossings += u64::from(self.at != Some(key));
             self.at = Some(key);
-            let hit = access.write && setup.writes_free || {
-                self.verdict.touches += 1;
-                self.ghost(access, key);
-                self.demand(access, key, setup.late_ns)
-            };
+            let needs_none = access.write && setup.writes_free;
+            let hit = needs_none || self.counts(access, key, setup.late_ns);
             let touch = Touch {
                 time_ns: access.time_ns,
                 volume: access.volume,
@@ -110,6 +107,13 @@ impl Bench {
         if let Some((evicted, ())) = self.ghost.insert(key, ()) {
             self.ghost_cold.evict(evicted);
         }
+    }
+
+    /// A touch that counts; true if the fragment was there, or on its way.
+    fn counts(&mut self, access: &Access, key: Key, late_ns: u64) -> bool {
+        self.verdict.touches += 1;
+        self.ghost(access, key);
+        self.demand(access, key, late_ns)
     }
 
     /// A fragment is asked for; true if it was there, or on its way.

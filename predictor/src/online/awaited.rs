@@ -21,18 +21,18 @@ struct Read {
 /// The last of them.
 pub(super) struct Awaited {
     reads: [Option<Read>; PLACES],
-    next: usize,
 }
 
 impl Awaited {
     pub fn new() -> Awaited {
-        Awaited { reads: [None; PLACES], next: 0 }
+        Awaited { reads: [None; PLACES] }
     }
 
-    /// A read begins to wait.
+    /// A read begins to wait: in a free place, else in that of the oldest.
     pub fn begin(&mut self, volume: u32, fragment: u64, since_ns: u64) {
-        self.reads[self.next] = Some(Read { volume, fragment, since_ns });
-        self.next = (self.next + 1) % PLACES;
+        let since = |read: &Option<Read>| read.map(|read| read.since_ns);
+        let place = self.reads.iter_mut().min_by_key(|read| since(read)).expect("places");
+        *place = Some(Read { volume, fragment, since_ns });
     }
 
     /// What it met is known.
@@ -71,11 +71,22 @@ mod tests {
     #[test]
     fn of_many_the_last_are_counted() {
         let mut awaited = Awaited::new();
-        (0..100).for_each(|fragment| awaited.begin(0, fragment, 0));
+        (0..100).for_each(|fragment| awaited.begin(0, fragment, fragment));
         assert_eq!(awaited.count(0), PLACES);
         (0..84).for_each(|fragment| awaited.end(0, fragment));
         assert_eq!(awaited.count(0), PLACES, "84 to 99");
         (84..100).for_each(|fragment| awaited.end(0, fragment));
         assert_eq!(awaited.count(0), 0);
+    }
+
+    #[test]
+    fn those_who_are_answered_at_once_drive_nobody_out() {
+        let mut awaited = Awaited::new();
+        (0..3).for_each(|fragment| awaited.begin(0, fragment, fragment));
+        for fragment in 10..100 {
+            awaited.begin(0, fragment, fragment);
+            awaited.end(0, fragment);
+        }
+        assert_eq!(awaited.count(100), 3);
     }
 }

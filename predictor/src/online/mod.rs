@@ -7,8 +7,9 @@
 //! which are there or on their way. The [`Budget`] holds the traffic at what is allowed, and
 //! the journal of the last stages says why each was made.
 //!
-//! Invariants: what is called for requests and answers allocates nothing; no clock, no I/O; equal calls give equal answers. The shadow is an
-//! estimate: an owner drops a stage that is not needed.
+//! Invariants: what is called for requests and answers allocates nothing; no clock of its own,
+//! no I/O; equal calls give equal answers. The shadow is an estimate: an owner drops a stage
+//! that is not needed.
 #![forbid(unsafe_code)]
 
 mod allowance;
@@ -49,7 +50,7 @@ pub enum Met {
     Near,
     /// Staged, or on their way there.
     Staged,
-    /// It waited for the cold device; all of the fragment is staged now.
+    /// It waited for the cold device; the rest of the fragment is staged behind it.
     Fetched,
     /// It waited for the cold device.
     Missed,
@@ -352,6 +353,72 @@ mod tests {
         }
         assert_eq!(predictor.report().extra, 0, "needless stages cost nothing");
         assert!(asked < 100, "{asked}: it knows by then");
+    }
+
+    #[test]
+    fn where_nothing_cold_is_met_one_crossing_in_eight_is_ranked() {
+        let ranked = |met| {
+            let mut predictor = Predictor::new(Settings::default(), 64).unwrap();
+            let model = deep::Trainer::new(1).unwrap();
+            predictor.install(Arc::clone(model.model()), false);
+            let mut ranked = 0;
+            for n in 0..4000 {
+                let fragment = n * 7 % 400;
+                predictor.touch(1, &read(fragment), fragment, || 0, |_, _| ());
+                predictor.met(0, fragment..=fragment, met, false);
+                predictor.settled(|_| {
+                    ranked += 1;
+                    true
+                });
+            }
+            ranked
+        };
+        // What is ranked settles; the last of it has not yet.
+        assert!((3900..4000).contains(&ranked(Met::Missed)));
+        assert!((600..800).contains(&ranked(Met::Near)));
+    }
+
+    #[test]
+    fn what_has_had_its_share_of_the_core_is_not_ranked_and_counted() {
+        let mut predictor = Predictor::new(Settings::default(), 64).unwrap();
+        walk(&mut predictor, 0..2000);
+        let clock = std::cell::Cell::new(0);
+        let slow = || {
+            clock.set(clock.get() + 200_000);
+            clock.get()
+        };
+        let mut asked = 0;
+        for fragment in 2000..2400 {
+            predictor.touch(1, &read(fragment), fragment, slow, |_, _| asked += 1);
+            predictor.met(0, fragment..=fragment, Met::Fetched, true);
+        }
+        let report = predictor.report();
+        assert!(report.unranked > 300 && report.unseen > 200, "{report:?}");
+        assert!(report.unseen < report.unranked && asked < 100, "{asked}, {report:?}");
+    }
+
+    #[test]
+    fn nothing_is_staged_behind_many_reads_that_wait() {
+        let mut predictor = Predictor::new(Settings::default(), 64).unwrap();
+        walk(&mut predictor, 0..2000);
+        let cold = |n: u64| Access { time_ns: 2_000_000_000, ..read(1_000_000 + n * 5000) };
+        for n in 0..8 {
+            predictor.touch(2 + n, &cold(n), cold(n).fragment, || 0, |_, _| ());
+        }
+        let staged = |predictor: &mut Predictor, fragments: std::ops::Range<u64>| {
+            let mut staged = 0;
+            for fragment in fragments {
+                let access = Access { time_ns: 2_000_000_000, ..read(fragment) };
+                predictor.touch(1, &access, fragment, || 0, |_, _| staged += 1);
+                predictor.met(0, fragment..=fragment, Met::Fetched, true);
+            }
+            staged
+        };
+        assert_eq!(staged(&mut predictor, 2000..2040), 0);
+        for n in 0..8 {
+            predictor.met(0, cold(n).fragment..=cold(n).fragment, Met::Missed, false);
+        }
+        assert!(staged(&mut predictor, 2040..2080) > 20, "nobody waits any more");
     }
 
     #[test]

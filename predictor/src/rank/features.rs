@@ -25,9 +25,10 @@
 
 use super::candidates::Candidate;
 use super::history::{History, Touched};
-use super::key::{Key, floor, log2, mix, slot};
+use super::key::{Key, floor, mix, slot};
 use super::rates::{Rate, Rates};
 use super::walks::Left;
+use crate::bins::{log2, offsets};
 use crate::stream::Pace;
 use crate::{Access, deep};
 
@@ -60,7 +61,7 @@ const SIZES: [usize; GROUPS] = [
     CLASSES * CLASSES,
     CLASSES,
 ];
-const OFFSETS: [usize; GROUPS] = offsets();
+const OFFSETS: [usize; GROUPS] = offsets(&SIZES);
 /// Weights of a model.
 pub(super) const WEIGHTS: usize = 1 << 16;
 const _: () = assert!(OFFSETS[GROUPS - 1] + SIZES[GROUPS - 1] <= WEIGHTS);
@@ -77,16 +78,6 @@ const STEPS: usize = 16;
 const PACES: usize = 41;
 const REPLAYS: usize = 8 * 9;
 const CLASSES: usize = Rates::CLASSES;
-
-const fn offsets() -> [usize; GROUPS] {
-    let mut offsets = [0; GROUPS];
-    let mut group = 1;
-    while group < GROUPS {
-        offsets[group] = offsets[group - 1] + SIZES[group - 1];
-        group += 1;
-    }
-    offsets
-}
 
 /// The features of one candidate, as places in the tables.
 #[derive(Clone, Copy, Debug)]

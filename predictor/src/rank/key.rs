@@ -56,11 +56,6 @@ pub(super) fn slot(a: u64, b: u64, bits: u32) -> usize {
     usize::try_from(mix(a, b) >> (64 - bits)).expect("few bits")
 }
 
-/// 0 for 0, else one more than the floor of the binary logarithm.
-pub(super) fn log2(x: u64) -> usize {
-    (64 - x.leading_zeros()) as usize
-}
-
 /// The whole part of a number that is not negative and small.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
 pub(super) fn floor(x: f32) -> u16 {
@@ -81,10 +76,5 @@ mod tests {
         assert_eq!(Key::new(1 << 24, 0), None);
         assert_eq!(Key::new(3, 2).unwrap().delta(key), Some(-3));
         assert_eq!(Key::new(4, 2).unwrap().delta(key), None);
-    }
-
-    #[test]
-    fn logarithms_count_bits() {
-        assert_eq!([0, 1, 2, 3, 4].map(log2), [0, 1, 2, 2, 3]);
     }
 }

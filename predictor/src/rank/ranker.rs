@@ -14,9 +14,9 @@ use super::rates::Rates;
 use super::samples::Samples;
 use super::saved::{Model, Owner, Saved};
 use super::tower::Tower;
-use super::wide::logistic;
 use crate::Access;
 use crate::deep::{self, Tag};
+use crate::odds::logistic;
 
 /// Of the candidates that did not come, one in so many is learned from, with that weight.
 const SPARSE: u32 = 4;

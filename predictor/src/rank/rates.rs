@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::features::RATES;
-use super::key::{floor, log2, slot};
+use super::key::{floor, slot};
+use crate::bins::log2;
 
 /// log2 of the rates.
 const RATE_BITS: u32 = 20;

@@ -3,6 +3,7 @@
 
 use super::features::{Features, WEIGHTS};
 use super::saved::Model;
+use crate::odds::{log_loss, logistic};
 
 const LEARNING_RATE: f32 = 0.1;
 const L2: f32 = 1e-5;
@@ -59,10 +60,7 @@ impl Wide {
 
     /// How badly it foretold an outcome: its log loss.
     pub fn loss(&self, features: &Features, outcome: f32) -> f32 {
-        let odds = self.odds(features);
-        // The logarithm of a logistic, without overflow.
-        let towards = if outcome > 0.5 { odds } else { -odds };
-        (-towards).max(0.0) + (-towards.abs()).exp().ln_1p()
+        log_loss(self.odds(features), outcome > 0.5)
     }
 
     /// Log-odds of a candidate with these features.
@@ -83,11 +81,6 @@ impl Wide {
             *weight -= LEARNING_RATE * gradient / (squares.sqrt() + DAMPING);
         }
     }
-}
-
-/// The probability of log-odds.
-pub(super) fn logistic(odds: f32) -> f32 {
-    1.0 / (1.0 + (-odds).exp())
 }
 
 #[cfg(test)]

@@ -135,14 +135,9 @@ fn details(report: &PredictorReport) -> String {
             format!("{unranked} crossings ({of}) for want of time, {unseen} unseen"),
         );
     }
-    let models = (report.client_models, report.models_won, report.towers_won);
-    line(
-        "models",
-        format!(
-            "{} clients have their own; won: {} of the pool, {} of the tower",
-            models.0, models.1, models.2
-        ),
-    );
+    let PredictorReport { client_models, models_won, towers_won, .. } = *report;
+    let won = format!("won: {models_won} of the pool, {towers_won} of the tower");
+    line("models", format!("{client_models} clients have their own; {won}"));
     for ChangeReport { age_s, change } in &report.changes {
         let (name, from, to) = (&change.setting, change.from, change.to);
         let words = format!("{name} {from:.2} -> {to:.2}, {age_s} s ago: {}", change.reason);

@@ -103,9 +103,8 @@ fn the_fields_of_the_report_are_these() {
     let expected = "accuracy budget_pct coverage crossings device device_without extra_pct \
                     fast_tier fast_tier_bytes footprint_fragments fragment_size hit_ratio issued \
                     late miss_reduction_pct misses misses_without ms_hidden ns_per_crossing \
-                     prefetch read_miss_reduction_pct requests seed served shuffled \
-                     timely_reduction_pct trace training_ms wasted writes_free \
-                     writes_trigger";
+                    prefetch read_miss_reduction_pct requests seed served shuffled \
+                    timely_reduction_pct trace training_ms wasted writes_free writes_trigger";
     assert_eq!(fields, expected.split_whitespace().collect::<Vec<_>>());
     let mut device: Vec<&str> =
         json[1]["device"].as_object().unwrap().keys().map(String::as_str).collect();

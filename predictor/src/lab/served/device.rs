@@ -8,10 +8,11 @@ use super::super::disk::Model;
 use super::super::tier::Key;
 
 /// Demand that the head is given before a read of a stage that waits for it to be idle.
-const MAX_PASSED_OVER: u32 = 32;
+pub const MAX_PASSED_OVER: u32 = 32;
 
 /// log2 of the bytes of a block.
 pub(super) const BLOCK_SHIFT: u8 = 12;
+
 /// Some blocks of a fragment.
 #[derive(Default)]
 pub(super) struct Blocks(Vec<u64>);

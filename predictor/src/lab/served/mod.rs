@@ -23,7 +23,9 @@ use crate::ledger::Ledger;
 use crate::online::Predictor;
 use crate::prefetch::{Predictions, Settings};
 use crate::{Access, deep};
+pub use device::MAX_PASSED_OVER;
 use server::Server;
+pub use stages::RUN_BLOCKS;
 
 /// A server that stages ahead, and one that does not.
 pub(super) struct Served {

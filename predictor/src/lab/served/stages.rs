@@ -21,7 +21,8 @@ use crate::ledger::{Ledger, Outcome};
 use crate::online::{Answer, Met};
 
 /// Blocks of one read of a stage that nobody waits for.
-const RUN_BLOCKS: u32 = 64;
+pub const RUN_BLOCKS: u32 = 64;
+
 struct Stage {
     here: Blocks,
     /// Block that the load began with.

@@ -74,7 +74,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), CommandError> {
     let mut rows = Rows::default();
     let mut panels = Vec::new();
     let end = inputs(&args.files).iter().try_for_each(|paths| {
+        conditions.seed = first;
         let (trace, skipped) = load(paths, &conditions)?;
+        if conditions.served && !trace.has_clock {
+            let message = format!("{}: no clock: --served needs one", trace.path.display());
+            return Err(CommandError::Usage(message));
+        }
         warn(&trace, &skipped, paths);
         for seed in 0..seeds {
             conditions.seed = first.wrapping_add(seed);
