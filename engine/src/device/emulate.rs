@@ -149,6 +149,7 @@ mod tests {
             offset: DeviceOffset::new(offset),
             addr: ArenaAddr { arena: 0, offset: 0 },
             len,
+            background: false,
             token: 0,
         }
     }

@@ -35,7 +35,9 @@ impl Core {
         token: u64,
     ) {
         let (device, offset) = (DeviceId::new(device), DeviceOffset::new(offset));
-        self.devices.submit(Nanos::new(0), DeviceOp { device, kind, offset, addr, len, token });
+        let background = token % 2 == 1;
+        let op = DeviceOp { device, kind, offset, addr, len, background, token };
+        self.devices.submit(Nanos::new(0), op);
     }
 
     /// Polls at `now` until nothing is in flight.

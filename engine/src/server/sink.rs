@@ -199,6 +199,7 @@ impl Plant {
                 offset: io.offset,
                 addr: address(io.mem),
                 len: io.bytes,
+                background: io.background,
                 token: slot.into(),
             },
         );
@@ -337,9 +338,10 @@ mod tests {
 
     #[test]
     fn the_laboratory_loads_stages_as_a_server_does() {
-        use crate::stage::load::RUN_BLOCKS;
-        let ours = (RUN_BLOCKS, MAX_PASSED_OVER);
-        assert_eq!(ours, (predictor::lab::RUN_BLOCKS, predictor::lab::MAX_PASSED_OVER));
+        use crate::stage::load;
+        use predictor::lab;
+        assert_eq!(MAX_PASSED_OVER, lab::MAX_PASSED_OVER);
+        assert_eq!((load::RUN_BLOCKS, load::QUIET_NS), (lab::RUN_BLOCKS, lab::QUIET_NS));
     }
 
     #[test]

@@ -1,15 +1,16 @@
-//! Filling a stage: reads of one fragment, every block verified and of use at once.
+//! Filling a stage: reads of one fragment, every block of use as soon as it has come.
 //!
-//! While nobody waits for the stage its reads are short, one at a time: a device serves in
-//! order what it was handed, and demand shall find little before it. A client that comes to
+//! Reads go one at a time. Where demand has come to the cold devices lately they are short: a
+//! device serves in order what it was handed, and demand shall find little before it. Otherwise
+//! they are long: each costs the core two wakes. A client that comes to
 //! blocks on their way makes the rest demand, in long reads. What a client has missed is read
-//! for it alone, and the load begins behind it.
+//! for it alone, and the load begins behind it. A block is verified when somebody comes for it:
+//! checking a whole run at once would hold up others.
 
 use predictor::online::Answer;
 
 use super::MAX_QUEUED;
 use crate::format::record::FragmentKey;
-use crate::planted::{Bug, planted};
 use crate::table::Table;
 use crate::table::fragment::FragRef;
 use crate::table::index::{Lookup, Span};
@@ -19,10 +20,12 @@ use crate::table::read::source;
 use crate::table::sink::{Io, IoKind, IoResult, Sink};
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, FragmentSize, SliceId, VolumeId};
 
-/// Longest single read of a load that nobody waits for, in blocks.
+/// Longest single read of a load that demand may come between, in blocks.
 pub(crate) const RUN_BLOCKS: u32 = 64;
-/// The same if somebody does.
-const WANTED_RUN_BLOCKS: u32 = 256;
+/// Longest one of a load that somebody waits for, or where none has come lately.
+const LONG_RUN_BLOCKS: u32 = 256;
+/// Demand within this time is lately.
+pub(crate) const QUIET_NS: u64 = 200_000_000;
 
 /// What comes of the wish to stage a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,8 +156,6 @@ impl Table {
         let Some(buf) = sink.alloc(usize::try_from(bytes).expect("at most 16 MiB")) else {
             return false;
         };
-        let now = self.now;
-        self.stages.set_now(now);
         let slot = self.stages.begin(id, at, from % size.blocks(), buf);
         self.counters.staged += 1;
         let slice = self.slice(id);
@@ -173,11 +174,13 @@ impl Table {
         let slice = self.slices[usize::from(stage.slice.get())].as_mut().expect("ours");
         let fragment = slice.index.held(stage.frag);
         let blocks = fragment.size.blocks();
-        let longest = if stage.wanted { WANTED_RUN_BLOCKS } else { RUN_BLOCKS };
+        let is_quiet = self.now.since(self.stages.demanded_at) > QUIET_NS;
+        let is_long = stage.wanted || is_quiet;
+        let longest = if is_long { LONG_RUN_BLOCKS } else { RUN_BLOCKS };
         while stage.run.is_none() && stage.cursor < blocks {
             let first = (stage.first + stage.cursor) % blocks;
             let Some(start) = source(fragment, first) else {
-                stage.set_valid(first);
+                stage.valid.insert(first);
                 let at = stage.buf.mem().block(first);
                 sink.zero(at, BLOCK_BYTES);
                 stage.cursor += 1;
@@ -218,17 +221,7 @@ impl Table {
         let (id, wanted) = (stage.slice, stage.wanted);
         assert_eq!(stage.run.take(), Some(run), "one read at a time");
         if result.is_ok() {
-            let slice = self.slices[usize::from(stage.slice.get())].as_mut().expect("ours");
-            let fragment = slice.index.held(stage.frag);
-            for block in run.0..run.0 + run.1 {
-                // A block that changed since has another checksum; a bad one is left to demand.
-                let entry = fragment.entry(block);
-                let same = sink.crc(stage.buf.mem().block(block)) == entry.crc;
-                let same = !entry.is_hole() && (same || planted(Bug::IgnoredCrcOfStage));
-                if same {
-                    stage.set_valid(block);
-                }
-            }
+            (run.0..run.0 + run.1).for_each(|block| stage.arrived.insert(block));
         }
         if wanted {
             self.kick(id);
@@ -265,8 +258,6 @@ impl Table {
     }
 
     pub(crate) fn use_stage(&mut self, slot: u32, waited: bool) {
-        let now = self.now;
-        self.stages.set_now(now);
         self.stages.mark_used(slot);
         self.counters.hits += u64::from(!waited);
     }

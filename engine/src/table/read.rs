@@ -76,6 +76,10 @@ impl Table {
             fragment.touches = fragment.touches.saturating_add(1);
         }
         if cold {
+            if let Some(slot) = staged {
+                let slice = self.slices[usize::from(id.get())].as_mut().expect("of this core");
+                self.stages.verify(slot, slice.index.held(at), first, count, sink);
+            }
             match staged {
                 Some(slot) if self.stages.covers(slot, first, count) => {
                     self.use_stage(slot, waited);
@@ -92,10 +96,12 @@ impl Table {
                     return self.wait(index);
                 }
                 Some(_) => {
+                    self.stages.demanded_at = self.now;
                     self.meet(index, Met::Fetched);
                     self.counters.misses += 1;
                 }
                 None => {
+                    self.stages.demanded_at = self.now;
                     self.counters.misses += u64::from(!waited);
                     let follows =
                         stage && !waited && self.stage_for(id, at, first + count, sink).is_there();

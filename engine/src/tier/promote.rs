@@ -11,6 +11,10 @@ use crate::table::read::Source;
 use crate::table::sink::{IoKind, Sink};
 use crate::units::WINDOW_BLOCKS;
 
+/// Stages that a look for one to promote goes through, from the one used last on: a fragment
+/// earns its place by being used.
+const LOOKED_AT: usize = 64;
+
 impl Table {
     /// Starts copying a stage whose fragment has earned a place on the fast tier.
     pub(crate) fn find_promotion<S: Sink>(&mut self, sink: &mut S) {
@@ -22,14 +26,14 @@ impl Table {
         let spills = &self.tiering.jobs[..SPILLS];
         let is_spilling =
             |slice, frag| spills.iter().flatten().any(|job| job.slice == slice && job.frag == frag);
-        let earned = self.stages.slots.iter().find_map(|(slot, stage)| {
+        let earned = self.stages.by_use().take(LOOKED_AT).find_map(|(slot, stage)| {
             let slice = self.slices[usize::from(stage.slice.get())].as_ref()?;
             let fragment = slice.index.get(stage.frag)?;
-            let cold = (0..fragment.size.blocks()).any(|block| fragment.entry(block).only_cold());
-            let ready = !self.stages.is_loading(slot)
-                && fragment.touches >= touches
-                && cold
-                && !is_spilling(stage.slice, stage.frag);
+            let cold = || (0..fragment.size.blocks()).any(|at| fragment.entry(at).only_cold());
+            let ready = fragment.touches >= touches
+                && !self.stages.is_loading(slot)
+                && !is_spilling(stage.slice, stage.frag)
+                && cold();
             ready.then_some((slot, stage.slice, stage.frag))
         });
         let Some((slot, id, at)) = earned else { return };
@@ -57,7 +61,9 @@ impl Table {
         job.step = Step::Writing;
         while !job.failed && job.first < fragment.size.blocks() {
             job.moving = 0;
-            for i in 0..WINDOW_BLOCKS.min(fragment.size.blocks() - job.first) {
+            let count = WINDOW_BLOCKS.min(fragment.size.blocks() - job.first);
+            self.stages.verify(slot, fragment, job.first, count, sink);
+            for i in 0..count {
                 let block = job.first + i;
                 let entry = fragment.entry(block);
                 if !entry.only_cold() || self.stages.block(slot, block).is_none() {

@@ -44,7 +44,7 @@ pub use cold::Waits;
 pub use contender::{Contender, UnknownContender};
 use curve::Curve;
 pub use disk::Model;
-pub use served::{MAX_PASSED_OVER, RUN_BLOCKS};
+pub use served::{MAX_PASSED_OVER, QUIET_NS, RUN_BLOCKS};
 pub use verdict::{Cost, Device, Point, Run, Verdict};
 
 /// Accesses between two reports of how far a run is.

@@ -25,7 +25,7 @@ use crate::prefetch::{Predictions, Settings};
 use crate::{Access, deep};
 pub use device::MAX_PASSED_OVER;
 use server::Server;
-pub use stages::RUN_BLOCKS;
+pub use stages::{QUIET_NS, RUN_BLOCKS};
 
 /// A server that stages ahead, and one that does not.
 pub(super) struct Served {

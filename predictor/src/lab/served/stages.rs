@@ -1,8 +1,9 @@
 //! The stages of a core and the cold device below them, as the engine runs them.
 //!
 //! The head serves reads in the order in which it is handed them. Demand is handed over at
-//! once. One stage loads at a time, by reads of [`RUN_BLOCKS`] one after the other, each when
-//! the head has no demand or has been given much of it since; the other stages wait. A read of
+//! once. One stage loads at a time, by reads of [`RUN_BLOCKS`] one after the other, or all at
+//! once where there was no demand for [`QUIET_NS`], each when the head has no demand or has been
+//! given much of it since; the other stages wait. A read of
 //! blocks of the fragment that loads waits until they have come; what is left is then demand,
 //! in one go.
 //! A read that finds no stage fetches its blocks alone; if more is foreseen of the fragment
@@ -20,8 +21,10 @@ use super::device::{BLOCK_SHIFT, Blocks, Device, Part, Read};
 use crate::ledger::{Ledger, Outcome};
 use crate::online::{Answer, Met};
 
-/// Blocks of one read of a stage that nobody waits for.
+/// Blocks of one read of a stage that nobody waits for, while there is demand beside it.
 pub const RUN_BLOCKS: u32 = 64;
+/// Without demand for longer than this a stage is read at once.
+pub const QUIET_NS: u64 = 200_000_000;
 
 struct Stage {
     here: Blocks,
@@ -59,6 +62,8 @@ pub(super) struct Stages {
     /// To be loaded when another load ends, the oldest first, and whether it was foreseen.
     queue: VecDeque<(Key, bool)>,
     uses: u64,
+    /// When the head was last given demand.
+    demanded_at: u64,
     /// What became of stages that were foreseen.
     pub ledger: Ledger,
     /// Stages that never began, as too many waited.
@@ -77,6 +82,7 @@ impl Stages {
             due: None,
             queue: VecDeque::new(),
             uses: 0,
+            demanded_at: 0,
             ledger: Ledger::default(),
             dropped: 0,
         }
@@ -162,6 +168,7 @@ impl Stages {
         let is_demand = matches!(read, Read::Demand(_));
         self.device.hand(now, volume, bytes, read);
         if is_demand {
+            self.demanded_at = now;
             self.load_on(now);
         }
     }
@@ -203,7 +210,8 @@ impl Stages {
         }
         self.due = None;
         let first = (stage.first + stage.cursor) % blocks;
-        let longest = if stage.wanted { blocks } else { RUN_BLOCKS };
+        let quiet = now - self.demanded_at > QUIET_NS;
+        let longest = if stage.wanted || quiet { blocks } else { RUN_BLOCKS };
         let run = first..first + longest.min(blocks - stage.cursor).min(blocks - first);
         stage.cursor += run.end - run.start;
         self.read(now, key, run.clone(), Read::Stage(key, run));

@@ -54,6 +54,15 @@ fn demand_waits_for_one_run_of_a_stage() {
 }
 
 #[test]
+fn where_no_demand_has_come_lately_a_stage_is_read_at_once() {
+    let mut stages = stages(4);
+    let quiet = QUIET_NS + 1;
+    assert_eq!(stages.predict(quiet, (0, 9)), Answer::Taken);
+    assert_eq!(stages.demand(quiet + MS, 1, (0, 3), 7..8, false), fate(Met::Missed, true));
+    assert_eq!(ends(&mut stages, 2 * quiet), [(1, quiet + 20 * MS + BLOCK_NS)]);
+}
+
+#[test]
 fn a_stage_lets_demand_pass_but_not_for_ever() {
     let mut stages = stages(4);
     // Blocks of one place, one every microsecond: the first seeks, the head is never idle.
