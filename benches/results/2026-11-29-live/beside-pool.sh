@@ -16,21 +16,21 @@ enabled = false
 [[pool.devices]]
 path = "$memory/beside-fast.img"
 role = "fast"
-size = "1GiB"
+size = "4GiB"
 
 [[pool.devices]]
 path = "cold.img"
 role = "cold"
-size = "1GiB"
+size = "4GiB"
 $1
 T
 }
 conf ""
 head -c 134217728 /dev/urandom > beside/hot.image
-head -c 263192576 /dev/urandom > beside/vm.image
+head -c 3146776576 /dev/urandom > beside/vm.image
 export TESSERA_DATA=beside
-sh tools/xtask/served.sh "tessera image import beside/hot.image hot
-tessera image import beside/vm.image vm
-tessera tier spill vm"
+sh tools/xtask/served.sh "tessera image import beside/vm.image vm
+tessera tier spill vm
+tessera image import beside/hot.image hot"
 rm beside/hot.image beside/vm.image
 conf 'emulate = "hdd"'

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use super::executor::pin_this_thread;
+use super::cpus::keep_this_thread_on;
 
 /// Round trips of one sample.
 const ROUND_TRIPS: u32 = 20_000;
@@ -25,7 +25,7 @@ fn sample(a: usize, b: usize) -> Option<f64> {
     let ball = AtomicU32::new(0);
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
-            let there = pin_this_thread(b);
+            let there = keep_this_thread_on(&[b]);
             for turn in 0..ROUND_TRIPS {
                 wait_for(&ball, 2 * turn + 1);
                 ball.store(2 * turn + 2, Ordering::Release);
@@ -33,7 +33,7 @@ fn sample(a: usize, b: usize) -> Option<f64> {
             there
         });
         let own = scope.spawn(|| {
-            let there = pin_this_thread(a);
+            let there = keep_this_thread_on(&[a]);
             // The first round trip waits for the other thread to start.
             ball.store(1, Ordering::Release);
             wait_for(&ball, 2);
@@ -59,7 +59,7 @@ fn wait_for(ball: &AtomicU32, value: u32) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::core::executor::allowed_cpus;
+    use crate::core::cpus::allowed_cpus;
 
     #[test]
     fn a_line_travels_between_cpus_that_are_ours() {

@@ -5,6 +5,7 @@
 //! obscurely (memlock, io_uring switched off, a CPU that is not ours) is
 //! looked at and named.
 
+use crate::core::cpus::allowed_cpus;
 use crate::core::ring::RingError;
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 use io_uring::IoUring;
@@ -82,29 +83,6 @@ where
         .spawn(make)
         .map_err(ExecutorError::Executor)?;
     Ok(CoreThread { handle })
-}
-
-/// The CPUs this process may run on, ascending.
-pub fn allowed_cpus() -> Vec<usize> {
-    // SAFETY: an all-zero cpu_set_t is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is a cpu_set_t of the size given, and ours to write.
-    let failed = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
-    assert_eq!(failed, 0, "sched_getaffinity: {}", std::io::Error::last_os_error());
-    let bits = 8 * size_of_val(&set);
-    // SAFETY: `cpu` is below the set's number of bits.
-    (0..bits).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
-}
-
-/// Keeps the calling thread on one CPU; false if this process may not run there.
-pub fn pin_this_thread(cpu: usize) -> bool {
-    // SAFETY: an all-zero cpu_set_t is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    assert!(cpu < 8 * size_of_val(&set), "a CPU number");
-    // SAFETY: `cpu` is below the set's number of bits.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: `set` is a cpu_set_t of the size given.
-    unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) == 0 }
 }
 
 fn check_memlock(have_bytes: u64) -> Result<(), ExecutorError> {

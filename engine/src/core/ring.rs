@@ -15,6 +15,7 @@
 //! such wakes get lost; that is what [`crate::core::watch`] is for.
 
 use crate::core::arena::{ArenaAddr, Arenas};
+use crate::core::cpus::set_of;
 use crate::core::meter::count_syscall;
 use io_uring::{IoUring, cqueue, squeue};
 use std::io;
@@ -145,6 +146,11 @@ impl Ring {
         self.uring.submitter().register_eventfd(eventfd.as_raw_fd())?;
         self.disarm();
         Ok(())
+    }
+
+    /// Keeps the kernel's threads that work for this ring on these CPUs.
+    pub fn keep_workers_on(&mut self, cpus: &[usize]) -> Result<(), RingError> {
+        Ok(self.uring.submitter().register_iowq_aff(&set_of(cpus))?)
     }
 
     /// The registered buffer that holds `addr`; `None` if buffers are not registered.

@@ -49,7 +49,6 @@ impl Reader {
                 offset: DeviceOffset::new(place * 4096),
                 addr: self.arena.arenas().addr(&buf, 0),
                 len: 4096,
-                background: false,
                 token: (slot as u64) << 32 | place,
             };
             self.bufs[slot] = Some(buf);

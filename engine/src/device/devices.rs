@@ -93,6 +93,11 @@ impl Devices {
         })
     }
 
+    /// Keeps the kernel's threads that work for these devices on some CPUs.
+    pub fn keep_workers_on(&mut self, cpus: &[usize]) -> Result<(), RingError> {
+        self.ring.keep_workers_on(cpus)
+    }
+
     /// True if `device` takes another operation now.
     pub fn can_submit(&self, device: DeviceId) -> bool {
         self.counts[device.get() as usize] < self.max_ops

@@ -149,7 +149,6 @@ mod tests {
             offset: DeviceOffset::new(offset),
             addr: ArenaAddr { arena: 0, offset: 0 },
             len,
-            background: false,
             token: 0,
         }
     }

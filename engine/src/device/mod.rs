@@ -67,8 +67,6 @@ pub struct DeviceOp {
     pub addr: ArenaAddr,
     /// Bytes: a multiple of 4096. 0 for flush.
     pub len: u32,
-    /// Nobody waits for it: starting it may take longer, and holds up the core less.
-    pub background: bool,
     /// The caller's name for it, returned in the [`Completion`].
     pub token: u64,
 }

@@ -35,9 +35,7 @@ impl Core {
         token: u64,
     ) {
         let (device, offset) = (DeviceId::new(device), DeviceOffset::new(offset));
-        let background = token % 2 == 1;
-        let op = DeviceOp { device, kind, offset, addr, len, background, token };
-        self.devices.submit(Nanos::new(0), op);
+        self.devices.submit(Nanos::new(0), DeviceOp { device, kind, offset, addr, len, token });
     }
 
     /// Polls at `now` until nothing is in flight.

@@ -22,7 +22,6 @@ impl Uring {
             return Started::Full;
         }
         let entry = self.entry(io, op, done).user_data(u64::from(slot));
-        let entry = if op.background { entry.flags(squeue::Flags::ASYNC) } else { entry };
         // SAFETY: `ptr` checked that the memory lies in an arena, which
         // outlives the ring; the file is registered with the ring. Nobody
         // touches the memory until the completion (contract of `DeviceOp`).

@@ -256,7 +256,14 @@ fn start_training(
     let length = predictor_settings(&server.config).sequence_length;
     let failed = |source| ServeError::System { what: "starting the training thread", source };
     let tower = Tower::new(dir, length, settled).map_err(std::io::Error::other).map_err(failed)?;
-    let training = Training::start(dir, share, models, tower, trainer_cores(server));
+    let training = Training::start(
+        dir,
+        share,
+        start::spare_cpus(&server.config),
+        models,
+        tower,
+        trainer_cores(server),
+    );
     let training = training.map_err(failed)?;
     *locked(&server.training) = Some(training);
     Ok(())

@@ -199,7 +199,6 @@ impl Plant {
                 offset: io.offset,
                 addr: address(io.mem),
                 len: io.bytes,
-                background: io.background,
                 token: slot.into(),
             },
         );

@@ -14,7 +14,8 @@ use super::sink::Plant;
 use super::tower::Settled;
 use crate::admin::config::Config;
 use crate::core::arena::{Arena, Arenas};
-use crate::core::executor::{CoreThread, allowed_cpus, spawn_core};
+use crate::core::cpus::allowed_cpus;
+use crate::core::executor::{CoreThread, spawn_core};
 use crate::core::mailbox::{Control, Mailboxes, mesh};
 use crate::core::park::Park;
 use crate::core::reactor;
@@ -71,6 +72,8 @@ pub struct Kit {
     wake: WakeSet,
     shared: Arc<Shared>,
     cpu: Option<usize>,
+    /// CPUs that no core has.
+    spare_cpus: Vec<usize>,
     spin_ns: u64,
 }
 
@@ -123,6 +126,16 @@ fn tier_settings(config: &Config) -> TierSettings {
     }
 }
 
+fn core_count(config: &Config, cpus: &[usize]) -> usize {
+    config.cores.map_or(cpus.len(), usize::from).clamp(1, 64)
+}
+
+/// The CPUs that no core has, for what runs beside them.
+pub fn spare_cpus(config: &Config) -> Vec<usize> {
+    let cpus = allowed_cpus();
+    cpus.get(core_count(config, &cpus)..).unwrap_or_default().to_vec()
+}
+
 /// The parts of one core for each allowed CPU, or of as many as the configuration says; their
 /// predictors begin with the models of an earlier run.
 pub fn assemble(
@@ -133,7 +146,8 @@ pub fn assemble(
     settled: &Settled,
 ) -> Result<Cores, ServeError> {
     let cpus = allowed_cpus();
-    let count = config.cores.map_or(cpus.len(), usize::from).clamp(1, 64);
+    let count = core_count(config, &cpus);
+    let spare = spare_cpus(config);
     let cores = u8::try_from(count).expect("at most 64");
     let memory = usize::try_from(config.memory_per_core.bytes()).expect("64-bit platform");
     let (_, mut arenas) = Arenas::new(count, memory)?;
@@ -181,6 +195,7 @@ pub fn assemble(
             wake: wake.clone(),
             shared: Arc::clone(&shared),
             cpu: cpus.get(usize::from(core.get())).copied(),
+            spare_cpus: spare.clone(),
             spin_ns: u64::from(config.spin_us) * 1000,
         });
     }
@@ -221,7 +236,10 @@ impl Kit {
         let entries = MAX_OPS * u32::try_from(self.stores.len()).expect("at most 64 devices");
         let ring = entries.next_power_of_two().min(4096);
         let fd = std::os::fd::AsFd::as_fd(eventfd);
-        let devices = Devices::new(&self.stores, arenas, fd, ring, MAX_OPS)?;
+        let mut devices = Devices::new(&self.stores, arenas, fd, ring, MAX_OPS)?;
+        if !self.spare_cpus.is_empty() {
+            devices.keep_workers_on(&self.spare_cpus)?;
+        }
         let watch = Watch::new(u32::from(CONNECTIONS) + u32::from(QUEUES_PER_CORE) + 8, fd)?;
         let roles = self.table.roles();
         let plant = Plant::new(self.arena, devices, roles, self.space, self.mail, MAX_OPS);

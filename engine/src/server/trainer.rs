@@ -15,6 +15,7 @@ use predictor::deep;
 use predictor::rank::{Model, Owner, Saved};
 
 use super::tower::Tower;
+use crate::core::cpus::give_way;
 
 /// Pause without work: rare enough that an idle server stays idle.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -91,10 +92,11 @@ impl Gathering {
 
 impl Training {
     /// Starts the thread; `models` are those of an earlier run, `train_cpu` is its share of a
-    /// core.
+    /// core. It gives way to the cores, which have all CPUs but `spare`.
     pub fn start(
         data_dir: &Path,
         train_cpu: f32,
+        spare: Vec<usize>,
         models: Arc<Saved>,
         mut tower: Tower,
         mut cores: Cores,
@@ -104,6 +106,7 @@ impl Training {
         let (stop, won) = (Arc::clone(&ending), Arc::clone(&towers_won));
         let mut gathering = Gathering::new(data_dir, models);
         let body = move || {
+            give_way(&spare);
             let hand_out = |tower: &Tower, cores: &Cores| {
                 let (model, trained) = tower.model();
                 (cores.install)(model, trained);

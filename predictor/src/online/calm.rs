@@ -7,7 +7,7 @@ const PLACES: usize = 256;
 const CALM: u16 = 256;
 /// One crossing in so many of a calm volume is ranked all the same: a walk may come to what is
 /// cold.
-const RANKED: u16 = 8;
+const RANKED: u16 = 32;
 
 /// Crossings of each volume since a read of it has met anything cold.
 pub(super) struct Calm {
@@ -48,7 +48,7 @@ mod tests {
         let mut calm = Calm::new();
         assert!((0..CALM).all(|_| calm.crosses(3)));
         let ranked = (0..800).filter(|_| calm.crosses(3)).count();
-        assert_eq!(ranked, 100);
+        assert_eq!(ranked, 25);
         assert!(calm.crosses(4), "another one");
         calm.disturb(3);
         assert!((0..CALM).all(|_| calm.crosses(3)));

@@ -19,9 +19,11 @@ use predictor::heat::{ForecasterKind, Horizon};
 use super::follow::{Follower, Settings};
 use super::report;
 use crate::admin::heat::HeatReport;
+use crate::core::cpus::give_way;
 use crate::server::command::Command;
 use crate::server::control::Server;
 use crate::server::open::uuid_text;
+use crate::server::start::spare_cpus;
 use crate::tier::heat::{HeatCounts, HeatForecast};
 use crate::units::{CoreId, VolumeId};
 
@@ -67,8 +69,10 @@ impl HeatThread {
     ) -> std::io::Result<Self> {
         let (asks, asked) = channel();
         let path = server.data_dir.join(FILE_NAME);
+        let cpus = spare_cpus(&server.config);
         let server = Arc::downgrade(server);
         let body = move || {
+            give_way(&cpus);
             let saved = kept(&path);
             let follower = Follower::new(settings, saved.clone());
             Service {

@@ -3,8 +3,8 @@
 //! A request to another core takes two hops, there and back. Per hop: half of what
 //! it takes longer, on the median, than the same request to a slice of the core itself.
 
+use engine::core::cpus::allowed_cpus;
 use engine::core::distance::cache_line_round_trip_ns;
-use engine::core::executor::allowed_cpus;
 use engine::target::load::Tally;
 use serde::Serialize;
 
