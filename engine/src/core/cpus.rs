@@ -46,7 +46,7 @@ pub(crate) fn set_of(cpus: &[usize]) -> libc::cpu_set_t {
     set
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

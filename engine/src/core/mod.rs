@@ -3,7 +3,8 @@
 //! A core owns an [`arena::Arena`] (its buffers), a [`ring::Ring`] (its block
 //! I/O), a [`watch::Watch`] (readiness of sockets), its ends of the
 //! [`mailbox`]es and one place in the [`wake::WakeSet`]. [`executor`] starts
-//! its thread on one of the [`cpus`], [`reactor`] turns it, [`park`] lets it sleep; [`meter`] says what it costs.
+//! its thread on one of the [`cpus`], [`reactor`] turns it, [`park`] lets it
+//! sleep; [`meter`] says what it costs.
 //!
 //! Invariants: nothing here takes a lock; nothing here allocates while I/O is
 //! flowing (parking does, once per sleep); every queue is bounded. Nothing

@@ -115,8 +115,10 @@ mod tests {
     use crate::admin::protocol::PrefetchKind;
     use crate::device::Store;
     use crate::format::superblock::Role;
+    use crate::stage::load::QUIET_NS;
     use crate::target::load::{Mix, Order, Span};
     use crate::units::{SEGMENT_BYTES, VolumeId};
+    use crate::volume::placement::slice_of;
 
     fn job(volume: VolumeId, fill: bool, read_percent: u8, requests: u64) -> Job {
         Job {
@@ -134,8 +136,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn requests_are_counted_exactly_and_stages_are_read() {
+    /// A server of two devices in memory, and a volume on it.
+    fn server(prefetch: PrefetchKind) -> (tempfile::TempDir, ByHand, VolumeId) {
         let dir = tempfile::tempdir().expect("a directory");
         let device = |role| OpenDevice {
             store: Arc::new(Store::memory(512 << 20).expect("memory")),
@@ -143,7 +145,7 @@ mod tests {
             role,
         };
         let mut config = Config::with_devices(Vec::new());
-        config.prefetch = PrefetchKind::Readahead;
+        config.prefetch = prefetch;
         let devices = vec![device(Role::Fast), device(Role::Cold)];
         let mut core = ByHand::start(dir.path(), config, devices).expect("a pool");
         let (name, size_bytes) = ("v".to_owned(), SEGMENT_BYTES);
@@ -151,14 +153,50 @@ mod tests {
         let create =
             AdminRequest::VolumeCreate { name, size_bytes, fragment_size, block_bytes, read_only };
         let Ok(AdminResponse::Volume(volume)) = core.ask(create) else { panic!("a volume") };
-        let volume = VolumeId::new(volume.id);
+        (dir, core, VolumeId::new(volume.id))
+    }
+
+    fn spill(core: &mut ByHand) {
+        core.ask(AdminRequest::VolumeSpill { name: "v".to_owned() }).expect("spilled");
+    }
+
+    #[test]
+    fn stages_are_read_at_once_unless_demand_has_come_lately() {
+        let (_dir, mut core, volume) = server(PrefetchKind::None);
+        core.begin(job(volume, true, 50, 8));
+        core.finish().expect("no failure");
+        spill(&mut core);
+        // Times of its own from here on, so that no machine is too slow for them.
+        let demanded = clock::now().after(2 * QUIET_NS);
+        let one = Mix { order: Order::Sequential, ..job(volume, false, 100, 0).mix };
+        core.begin(Job { mix: one, depth: 1, ..job(volume, false, 100, 1) });
+        let cold_reads = |core: &mut ByHand, now| {
+            let before = core.core.device_stats(1).reads;
+            for _ in 0..100 {
+                core.core.poll(now);
+            }
+            core.core.device_stats(1).reads - before
+        };
+        let stage = |core: &mut ByHand, mebibyte: u64, now| {
+            core.core.foresee(slice_of(volume, mebibyte << 20), volume, mebibyte << 8);
+            cold_reads(core, now)
+        };
+        assert_eq!(cold_reads(&mut core, demanded), 1, "blocks of a client");
+        assert_eq!(stage(&mut core, 8, demanded.after(QUIET_NS)), 4);
+        assert_eq!(stage(&mut core, 9, demanded.after(QUIET_NS + 1)), 1);
+        assert_eq!(stage(&mut core, 9, demanded.after(QUIET_NS + 1)), 0, "it is there");
+    }
+
+    #[test]
+    fn requests_are_counted_exactly_and_stages_are_read() {
+        let (_dir, mut core, volume) = server(PrefetchKind::Readahead);
         core.begin(job(volume, true, 50, 1000));
         let tally = core.finish().expect("no failure");
         assert_eq!(tally.requests() + tally.flushes, 1000);
         assert_eq!(tally.latency_ns.len(), tally.requests());
         let written = core.stats().counters.write_bytes;
         assert_eq!(written, 2 * SEGMENT_BYTES + tally.writes * 4096, "filled, scattered, loaded");
-        core.ask(AdminRequest::VolumeSpill { name: "v".to_owned() }).expect("spilled");
+        spill(&mut core);
         let in_order = Mix { order: Order::Sequential, ..job(volume, false, 100, 0).mix };
         core.begin(Job { mix: in_order, depth: 1, ..job(volume, false, 100, 4096) });
         core.finish().expect("no failure");

@@ -114,6 +114,18 @@ impl CoreLoop {
         self.plant.arena.free_pages()
     }
 
+    /// What a device has done for this core.
+    #[cfg(test)]
+    pub fn device_stats(&self, device: usize) -> super::command::DeviceStats {
+        self.plant.stats[device]
+    }
+
+    /// Foresees a read of a block of a slice of this core.
+    #[cfg(test)]
+    pub fn foresee(&mut self, slice: crate::units::SliceId, volume: VolumeId, block: u64) {
+        self.forecasts.push((None, slice, volume, block));
+    }
+
     /// Puts a core together; `connections` clients at most.
     #[expect(clippy::too_many_arguments, reason = "the parts of a core, each made elsewhere")]
     pub fn new(

@@ -126,14 +126,17 @@ fn tier_settings(config: &Config) -> TierSettings {
     }
 }
 
-fn core_count(config: &Config, cpus: &[usize]) -> usize {
-    config.cores.map_or(cpus.len(), usize::from).clamp(1, 64)
+/// How many cores there are, their CPUs, as far as there are so many, and those left.
+fn divide_cpus(config: &Config) -> (usize, Vec<usize>, Vec<usize>) {
+    let mut cpus = allowed_cpus();
+    let count = config.cores.map_or(cpus.len(), usize::from).clamp(1, 64);
+    let spare = cpus.split_off(count.min(cpus.len()));
+    (count, cpus, spare)
 }
 
 /// The CPUs that no core has, for what runs beside them.
 pub fn spare_cpus(config: &Config) -> Vec<usize> {
-    let cpus = allowed_cpus();
-    cpus.get(core_count(config, &cpus)..).unwrap_or_default().to_vec()
+    divide_cpus(config).2
 }
 
 /// The parts of one core for each allowed CPU, or of as many as the configuration says; their
@@ -145,9 +148,7 @@ pub fn assemble(
     models: &Arc<Saved>,
     settled: &Settled,
 ) -> Result<Cores, ServeError> {
-    let cpus = allowed_cpus();
-    let count = core_count(config, &cpus);
-    let spare = spare_cpus(config);
+    let (count, cpus, spare) = divide_cpus(config);
     let cores = u8::try_from(count).expect("at most 64");
     let memory = usize::try_from(config.memory_per_core.bytes()).expect("64-bit platform");
     let (_, mut arenas) = Arenas::new(count, memory)?;

@@ -3,9 +3,8 @@
 //! The head serves reads in the order in which it is handed them. Demand is handed over at
 //! once. One stage loads at a time, by reads of [`RUN_BLOCKS`] one after the other, or all at
 //! once where there was no demand for [`QUIET_NS`], each when the head has no demand or has been
-//! given much of it since; the other stages wait. A read of
-//! blocks of the fragment that loads waits until they have come; what is left is then demand,
-//! in one go.
+//! given much of it since; the other stages wait. A read of blocks of the fragment that loads
+//! waits until they have come; what is left is then demand, in one go.
 //! A read that finds no stage fetches its blocks alone; if more is foreseen of the fragment
 //! it is loaded as well, from behind these blocks on and round its end.
 #![forbid(unsafe_code)]
