@@ -264,6 +264,38 @@ mod tests {
     }
 
     #[test]
+    fn the_kernels_workers_of_a_ring_keep_to_the_cpus_given() {
+        use crate::core::cpus::{allowed_cpus, keep_this_thread_on};
+        let all = allowed_cpus();
+        let &[first, .., last] = &all[..] else {
+            return eprintln!("skipped: one CPU leaves workers no choice");
+        };
+        assert!(keep_this_thread_on(&[first]));
+        let (arenas, _cores) = Arenas::new(1, 1 << 20).expect("1 MiB");
+        let mut ring = Ring::new(4, arenas).expect("io_uring");
+        ring.keep_workers_on(&[last]).expect("known since 5.14");
+        let entry = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);
+        // SAFETY: a no-op names no memory.
+        unsafe { ring.push(&entry) };
+        while ring.reap().is_none() {
+            ring.submit().expect("submits");
+        }
+        // SAFETY: no arguments, no memory.
+        let worker = format!("iou-wrk-{}", unsafe { libc::gettid() });
+        let mut workers = 0;
+        for task in std::fs::read_dir("/proc/self/task").expect("proc") {
+            let status = task.expect("an entry").path().join("status");
+            // A thread may end meanwhile.
+            let Ok(status) = std::fs::read_to_string(status) else { continue };
+            if status.starts_with(&format!("Name:\t{worker}\n")) {
+                assert!(status.contains(&format!("\nCpus_allowed_list:\t{last}\n")), "{status}");
+                workers += 1;
+            }
+        }
+        assert!(workers > 0, "none was made");
+    }
+
+    #[test]
     fn setup_failures_name_cause_and_cure() {
         let of = |errno| RingError::from_setup(io::Error::from_raw_os_error(errno)).to_string();
         assert!(of(libc::EPERM).contains("kernel.io_uring_disabled"));

@@ -76,7 +76,7 @@ impl Table {
                 if wanted == Wanted::Here {
                     self.stage_wished(id, Span::of(key), sink);
                 }
-                if wanted == Wanted::Lost { Staging::NoRoom } else { Staging::Waits }
+                if matches!(wanted, Wanted::Lost(_)) { Staging::NoRoom } else { Staging::Waits }
             }
         };
         self.settle(sink);

@@ -14,7 +14,7 @@ use super::sink::{Io, IoKind, IoResult, Sink};
 use crate::format::map_page::{MapId, PAGE_BLOCKS};
 use crate::format::record::FragmentKey;
 use crate::planted::{Bug, planted};
-use crate::request::Buf;
+use crate::request::{Buf, Failure};
 use crate::units::{BLOCK_BYTES, BLOCK_BYTES_U32, SliceId};
 
 /// Spans that may load at once on a core.
@@ -29,9 +29,9 @@ pub struct MapLoad {
     page: u32,
     pages: u32,
     written: u32,
-    /// The copy being read, and whether it is the second try.
+    /// The copy being read, and what went wrong with the other if it was tried before.
     copy: usize,
-    again: bool,
+    first_try: Option<Failure>,
     buf: Buf,
 }
 
@@ -44,8 +44,8 @@ pub(crate) enum Wanted {
     Loading,
     /// There is no memory now.
     NoRoom,
-    /// Its map cannot be read.
-    Lost,
+    /// Its map cannot be read now.
+    Lost(Failure),
 }
 
 /// What came of wanting a piece's fragment.
@@ -57,8 +57,28 @@ pub(crate) enum Reach {
     Absent,
     /// The piece waits.
     Waiting,
-    /// Its map cannot be read.
-    Lost,
+    /// Its map cannot be read now.
+    Lost(Failure),
+}
+
+/// Why a map cannot be read.
+struct Unreadable {
+    what: &'static str,
+    failure: Failure,
+}
+
+impl Unreadable {
+    fn damaged(what: &'static str) -> Self {
+        Self { what, failure: Failure::Media }
+    }
+
+    /// Neither copy could be had. A device that did not answer may have a good one.
+    fn twice(tries: [Failure; 2]) -> Self {
+        match tries.into_iter().find(|failure| *failure != Failure::Media) {
+            None => Self::damaged("both copies of its map page are damaged"),
+            Some(failure) => Self { what: "a device does not answer", failure },
+        }
+    }
 }
 
 impl Table {
@@ -74,7 +94,7 @@ impl Table {
         match self.want_or_wait(piece, sink) {
             // One that turns out to be empty is dropped as it comes.
             Wanted::Here => self.pin(piece).map_or(Reach::Absent, Reach::Here),
-            Wanted::Lost => Reach::Lost,
+            Wanted::Lost(failure) => Reach::Lost(failure),
             Wanted::Loading | Wanted::NoRoom => Reach::Waiting,
         }
     }
@@ -104,11 +124,11 @@ impl Table {
         if slice.loading.contains(&span) {
             return Wanted::Loading;
         }
-        if slice.lost.contains(&span) {
-            return Wanted::Lost;
+        if let Some((_, failure)) = slice.lost.iter().find(|(lost, _)| *lost == span) {
+            return Wanted::Lost(*failure);
         }
         let Some((page, written)) = slice.index.page(span) else {
-            let known = assemble(&slice.index, span, &|_, _| None);
+            let known = assemble(&slice.index, span, &|_, _| None).map_err(Unreadable::damaged);
             return self.end_want(id, span, known);
         };
         let size = slice.index.span_size(span).expect("a span with fragments");
@@ -119,7 +139,7 @@ impl Table {
         }
         let Some(buf) = sink.alloc(pages as usize * BLOCK_BYTES) else { return Wanted::NoRoom };
         let copy = usize::from(!page.is_multiple_of(2));
-        let load = MapLoad { slice: id, span, page, pages, written, copy, again: false, buf };
+        let load = MapLoad { slice: id, span, page, pages, written, copy, first_try: None, buf };
         let load = self.loads.insert(load).expect("one is free");
         self.slice(id).loading.push(span);
         self.counters.map_loads += 1;
@@ -149,23 +169,25 @@ impl Table {
         let first = MapId { pool, slice: id, volume: span.volume, unit: span.unit, written };
         let bytes = sink.bytes(load.buf.mem(), load.pages as usize * BLOCK_BYTES);
         let open = if planted(Bug::IgnoredCrcOfMap) { believe_pages } else { open_pages };
-        let pages = result.ok().and_then(|()| open(bytes, &first).ok());
-        if pages.is_none() && !load.again {
+        let pages = result.and_then(|()| open(bytes, &first).map_err(|_| Failure::Media));
+        let first_try = load.first_try;
+        if let (Err(failure), None) = (&pages, first_try) {
             self.counters.corrupt_blocks += u64::from(result.is_ok());
             load.copy = 1 - load.copy;
-            load.again = true;
+            load.first_try = Some(*failure);
             return self.read_map(index, sink);
         }
         let slice = self.slices[usize::from(id.get())].as_mut().expect("ours");
         let found = match &pages {
-            Some(pages) => assemble(&slice.index, span, &|page, block| pages[page].entry(block)),
-            None => Err("both copies of its map page are damaged"),
+            Ok(pages) => assemble(&slice.index, span, &|page, block| pages[page].entry(block))
+                .map_err(Unreadable::damaged),
+            Err(failure) => Err(Unreadable::twice([first_try.unwrap_or(*failure), *failure])),
         };
         let load = self.loads.remove(index);
         sink.free(load.buf);
         slice.loading.retain(|other| *other != span);
         self.end_want(id, span, found);
-        if load.again {
+        if first_try.is_some() {
             self.rewrite(id, span);
         }
         self.kick(id);
@@ -180,20 +202,20 @@ impl Table {
         &mut self,
         id: SliceId,
         span: Span,
-        found: Result<Vec<Fragment>, &'static str>,
+        found: Result<Vec<Fragment>, Unreadable>,
     ) -> Wanted {
         let slice = self.slice(id);
         let fragments = match found {
             Ok(fragments) => fragments,
-            Err(what) => {
+            Err(Unreadable { what, failure }) => {
                 tracing::error!(
                     slice = id.get(),
                     volume = span.volume.get(),
                     lba = u64::from(span.unit) * PAGE_BLOCKS as u64,
                     "a block map cannot be read: {what}"
                 );
-                slice.lost.push(span);
-                return Wanted::Lost;
+                slice.lost.push((span, failure));
+                return Wanted::Lost(failure);
             }
         };
         let changed = !slice.index.take_pending(span).is_empty();
@@ -251,5 +273,18 @@ impl Table {
             slice.spare_extents.push(extent);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_is_damaged_only_if_both_copies_were_seen_to_be() {
+        let of = |tries| Unreadable::twice(tries).failure;
+        assert_eq!(of([Failure::Media, Failure::Media]), Failure::Media);
+        assert_eq!(of([Failure::Media, Failure::Device]), Failure::Device);
+        assert_eq!(of([Failure::Device, Failure::Media]), Failure::Device);
     }
 }

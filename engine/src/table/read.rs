@@ -60,7 +60,7 @@ impl Table {
         let at = match self.reach(index, sink) {
             Reach::Here(at) => at,
             Reach::Waiting => return,
-            Reach::Lost => return self.finish(index, Err(Failure::Media), sink),
+            Reach::Lost(failure) => return self.finish(index, Err(failure), sink),
             Reach::Absent => {
                 let piece = self.pieces.get(index);
                 sink.zero(piece.mem, piece.count as usize * BLOCK_BYTES);

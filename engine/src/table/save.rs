@@ -85,7 +85,7 @@ impl Table {
             match self.want(id, span, sink) {
                 Wanted::Here => {}
                 Wanted::Loading | Wanted::NoRoom => return false,
-                Wanted::Lost => {
+                Wanted::Lost(_) => {
                     self.fail_slice(id, sink);
                     self.abandon_snapshot(id, sink);
                     return false;

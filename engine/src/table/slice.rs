@@ -14,7 +14,7 @@ use super::space::Space;
 use crate::format::checkpoint::{PAGE_PAYLOAD_BYTES, Root};
 use crate::format::record::seat_bytes;
 use crate::journal::log::PendingLog;
-use crate::request::Buf;
+use crate::request::{Buf, Failure};
 use crate::units::{Crc, DeviceId, SliceId, VolumeId};
 
 /// What a commit is doing.
@@ -124,8 +124,8 @@ pub struct Slice {
     pub dirty: VecDeque<FragRef>,
     /// Spans being loaded.
     pub loading: SmallVec<[Span; 4]>,
-    /// Spans whose map could not be read: whoever waits for one fails.
-    pub lost: SmallVec<[Span; 1]>,
+    /// Spans whose map could not be read, and how whoever waits for one fails.
+    pub lost: SmallVec<[(Span, Failure); 1]>,
     /// Completed changes not yet journaled.
     pub log: PendingLog,
     /// Journal and checkpoint.

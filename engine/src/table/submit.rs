@@ -336,7 +336,7 @@ impl Table {
             Reach::Here(at) => Some(at),
             Reach::Absent => None,
             Reach::Waiting => return,
-            Reach::Lost => return self.finish(index, Err(Failure::Media), sink),
+            Reach::Lost(failure) => return self.finish(index, Err(failure), sink),
         };
         let Piece { slice, first, count, mem, .. } = *self.pieces.get(index);
         let index_of = &self.slice(slice).index;

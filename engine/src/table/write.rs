@@ -76,8 +76,8 @@ impl Table {
         match self.reach(index, sink) {
             Reach::Here(at) => Some(at),
             Reach::Waiting => None,
-            Reach::Lost => {
-                self.finish_with_promise(index, Err(Failure::Media), sink);
+            Reach::Lost(failure) => {
+                self.finish_with_promise(index, Err(failure), sink);
                 None
             }
             Reach::Absent => self.make_fragment(index, sink),
@@ -95,8 +95,8 @@ impl Table {
         match self.want_or_wait(index, sink) {
             Wanted::Here => {}
             Wanted::Loading | Wanted::NoRoom => return None,
-            Wanted::Lost => {
-                self.finish_with_promise(index, Err(Failure::Media), sink);
+            Wanted::Lost(failure) => {
+                self.finish_with_promise(index, Err(failure), sink);
                 return None;
             }
         }

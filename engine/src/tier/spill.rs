@@ -135,7 +135,7 @@ impl Table {
         match self.want(id, Span::of(key), sink) {
             Wanted::Here => self.begin_awaited(id, Span::of(key), sink),
             Wanted::Loading | Wanted::NoRoom => true,
-            Wanted::Lost => {
+            Wanted::Lost(_) => {
                 self.slice(id).index.mark_stuck(key);
                 self.tiering.awaited = None;
                 false
