@@ -5,7 +5,7 @@ import statistics
 
 rows = [json.loads(line) for line in open("beside.jsonl")]
 print("server  read      pairs  none us  learned us  median of pairs and quartiles, %")
-for server in ("before", "after"):
+for server in ("before", "after", "quiet"):
     for key in ("p50_us", "mean_us", "p99_us", "p999_us"):
         of = {kind: [row["read"][key] for row in rows
                      if (row["server"], row["prefetch"]) == (server, kind)]
