@@ -115,6 +115,7 @@ mod tests {
     use crate::admin::protocol::PrefetchKind;
     use crate::device::Store;
     use crate::format::superblock::Role;
+    use crate::server::embedded::Embedded;
     use crate::stage::load::QUIET_NS;
     use crate::target::load::{Mix, Order, Span};
     use crate::units::{SEGMENT_BYTES, VolumeId};
@@ -136,6 +137,15 @@ mod tests {
         }
     }
 
+    fn create(core: &mut ByHand) -> VolumeId {
+        let (name, size_bytes) = ("v".to_owned(), SEGMENT_BYTES);
+        let (fragment_size, block_bytes, read_only) = (None, None, false);
+        let create =
+            AdminRequest::VolumeCreate { name, size_bytes, fragment_size, block_bytes, read_only };
+        let Ok(AdminResponse::Volume(volume)) = core.ask(create) else { panic!("a volume") };
+        VolumeId::new(volume.id)
+    }
+
     /// A server of two devices in memory, and a volume on it.
     fn server(prefetch: PrefetchKind) -> (tempfile::TempDir, ByHand, VolumeId) {
         let dir = tempfile::tempdir().expect("a directory");
@@ -148,12 +158,8 @@ mod tests {
         config.prefetch = prefetch;
         let devices = vec![device(Role::Fast), device(Role::Cold)];
         let mut core = ByHand::start(dir.path(), config, devices).expect("a pool");
-        let (name, size_bytes) = ("v".to_owned(), SEGMENT_BYTES);
-        let (fragment_size, block_bytes, read_only) = (None, None, false);
-        let create =
-            AdminRequest::VolumeCreate { name, size_bytes, fragment_size, block_bytes, read_only };
-        let Ok(AdminResponse::Volume(volume)) = core.ask(create) else { panic!("a volume") };
-        (dir, core, VolumeId::new(volume.id))
+        let volume = create(&mut core);
+        (dir, core, volume)
     }
 
     fn spill(core: &mut ByHand) {
@@ -185,6 +191,58 @@ mod tests {
         assert_eq!(stage(&mut core, 8, demanded.after(QUIET_NS)), 4);
         assert_eq!(stage(&mut core, 9, demanded.after(QUIET_NS + 1)), 1);
         assert_eq!(stage(&mut core, 9, demanded.after(QUIET_NS + 1)), 0, "it is there");
+    }
+
+    /// The copies of the metadata are on two devices.
+    #[test]
+    fn a_map_is_read_once_a_device_that_failed_answers_again() {
+        const DEVICE_BYTES: u64 = 512 << 20;
+        let dir = tempfile::tempdir().expect("a directory");
+        let paths = ["one", "other"].map(|name| dir.path().join(name));
+        for path in &paths {
+            Store::create(path, DEVICE_BYTES).expect("made");
+        }
+        let start = || {
+            let device = |path: &std::path::PathBuf| OpenDevice {
+                store: Arc::new(Store::open(path, 0).expect("opens")),
+                path: path.clone(),
+                role: Role::Fast,
+            };
+            (dir.path(), Config::with_devices(Vec::new()), paths.iter().map(device).collect())
+        };
+        let by_hand = |(dir, config, devices)| ByHand::start(dir, config, devices).expect("a pool");
+        let mut core = by_hand(start());
+        let volume = create(&mut core);
+        core.begin(job(volume, true, 50, 8));
+        core.finish().expect("no failure");
+        drop(core);
+        let (data_dir, config, devices) = start();
+        Embedded::start(data_dir, config, devices).and_then(Embedded::stop).expect("checkpoints");
+
+        let mut core = by_hand(start());
+        let kept = paths.each_ref().map(|path| path.with_extension("kept"));
+        for (path, kept) in paths.iter().zip(&kept) {
+            std::fs::copy(path, kept).expect("kept");
+        }
+        let mut read = || {
+            core.begin(job(volume, false, 100, 100));
+            core.finish().map(|tally| tally.reads)
+        };
+        let cut = |path: &Path, then: u64| {
+            let file = std::fs::File::options().write(true).open(path).expect("opens");
+            file.set_len(1 << 20).and_then(|()| file.set_len(then)).expect("cut");
+        };
+        paths.iter().for_each(|path| cut(path, DEVICE_BYTES));
+        assert_eq!(read(), Err(Failure::Media), "zeros in both copies");
+        for path in &paths {
+            cut(path, 1 << 20);
+            assert_eq!(read(), Err(Failure::Device), "zeros in one");
+            cut(path, DEVICE_BYTES);
+        }
+        for (path, kept) in paths.iter().zip(&kept) {
+            std::fs::copy(kept, path).expect("as it was");
+        }
+        assert_eq!(read(), Ok(100));
     }
 
     #[test]

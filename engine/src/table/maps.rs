@@ -171,17 +171,17 @@ impl Table {
         let open = if planted(Bug::IgnoredCrcOfMap) { believe_pages } else { open_pages };
         let pages = result.and_then(|()| open(bytes, &first).map_err(|_| Failure::Media));
         let first_try = load.first_try;
-        if let (Err(failure), None) = (&pages, first_try) {
-            self.counters.corrupt_blocks += u64::from(result.is_ok());
-            load.copy = 1 - load.copy;
-            load.first_try = Some(*failure);
-            return self.read_map(index, sink);
-        }
         let slice = self.slices[usize::from(id.get())].as_mut().expect("ours");
-        let found = match &pages {
-            Ok(pages) => assemble(&slice.index, span, &|page, block| pages[page].entry(block))
+        let found = match (&pages, first_try) {
+            (Err(failure), None) => {
+                self.counters.corrupt_blocks += u64::from(result.is_ok());
+                load.copy = 1 - load.copy;
+                load.first_try = Some(*failure);
+                return self.read_map(index, sink);
+            }
+            (Err(failure), Some(first)) => Err(Unreadable::twice([first, *failure])),
+            (Ok(pages), _) => assemble(&slice.index, span, &|page, block| pages[page].entry(block))
                 .map_err(Unreadable::damaged),
-            Err(failure) => Err(Unreadable::twice([first_try.unwrap_or(*failure), *failure])),
         };
         let load = self.loads.remove(index);
         sink.free(load.buf);
